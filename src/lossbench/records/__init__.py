@@ -1,0 +1,19 @@
+"""What a run leaves behind: written once, read many times."""
+
+from lossbench.records.lock import LockedError, RunLock, holder_of
+from lossbench.records.record import DamagedRecordError, Record, read_record
+from lossbench.records.study import RunState, read_study, run_folders, run_state, studies
+
+__all__ = [
+    "DamagedRecordError",
+    "LockedError",
+    "Record",
+    "RunLock",
+    "RunState",
+    "holder_of",
+    "read_record",
+    "read_study",
+    "run_folders",
+    "run_state",
+    "studies",
+]

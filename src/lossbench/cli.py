@@ -1,0 +1,110 @@
+"""The command line. Nothing heavy is imported before a command needs it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+from lossbench.errors import InputError
+
+USAGE = """\
+lossbench: which classification loss is better, by how much, how surely, and where.
+
+  lossbench train    data=fashion_mnist imbalance=exponential loss=focal seed=1   one run
+  lossbench sweep    loss=cross_entropy,focal seed=0,1,2                          many runs
+  lossbench sweep    experiment=digits_quickstart           a named study, from experiments/
+  lossbench compare  study=digits_quickstart                verdict, table, report.html
+  lossbench status   [study=NAME]                           done / failed / running / missing
+  lossbench inspect  data=fashion_mnist imbalance=exponential   class counts; trains nothing
+  lossbench losses   [NAME]                                 the catalogue of losses
+  lossbench board                                           TensorBoard on the runs folder
+
+Every part of a run is an override KEY=VALUE; `lossbench COMMAND --help` lists the keys.
+Exit codes: 0 done, 1 a run failed, 2 bad input (one line, nothing written), 130 interrupted.
+"""
+
+
+def _train(arguments: list[str]) -> int:
+    from lossbench.application import run_application
+
+    return run_application("train", arguments)
+
+
+def _sweep(arguments: list[str]) -> int:
+    from lossbench.application import run_application
+
+    return run_application("sweep", arguments)
+
+
+def _compare(arguments: list[str]) -> int:
+    from lossbench.comparison.command import compare_command
+
+    return compare_command(arguments)
+
+
+def _status(arguments: list[str]) -> int:
+    from lossbench.sweeps.status import status_command
+
+    return status_command(arguments)
+
+
+def _inspect(arguments: list[str]) -> int:
+    from lossbench.inspection import inspect_command
+
+    return inspect_command(arguments)
+
+
+def _losses(arguments: list[str]) -> int:
+    from lossbench.losses.display import losses_command
+
+    return losses_command(arguments)
+
+
+def _board(arguments: list[str]) -> int:
+    from lossbench.tensorboard.board import board_command
+
+    return board_command(arguments)
+
+
+COMMANDS: dict[str, Callable[[list[str]], int]] = {
+    "train": _train,
+    "sweep": _sweep,
+    "compare": _compare,
+    "status": _status,
+    "inspect": _inspect,
+    "losses": _losses,
+    "board": _board,
+}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; returns its exit code."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(USAGE, end="")
+        return 0
+    if arguments[0] == "--version":
+        from lossbench import __version__
+
+        print(f"lossbench {__version__}")
+        return 0
+    command, *rest = arguments
+    try:
+        if command not in COMMANDS:
+            from lossbench.errors import unknown
+
+            raise unknown("command", command, COMMANDS)
+        return COMMANDS[command](rest)
+    except InputError as error:
+        print(f"lossbench: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("lossbench: interrupted; the same command goes on from here", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

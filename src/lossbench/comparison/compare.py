@@ -1,0 +1,169 @@
+"""The one door: records of a study in, verdicts, tables and files out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pandas as pd
+
+from lossbench.comparison import metrics
+from lossbench.comparison.metrics import Metric, split_of
+from lossbench.comparison.pairing import Difference, differences, pair_runs
+from lossbench.comparison.table import (
+    Gap,
+    find_gaps,
+    finished,
+    metric_tags,
+    run_table,
+    summarise,
+)
+from lossbench.comparison.verdict import Verdict, headline, verdict
+from lossbench.errors import unknown
+from lossbench.records import Record
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What `compare` found: tables, verdicts, gaps, and the files it wrote.
+
+    ``runs`` has one row per record, in their order (see `run_table`); ``summary`` one row per
+    context, label and metric (see `summarise`). ``ranked`` gives the labels of every context: the
+    baseline, then the best mean first. ``labels`` are all of them, in one order for all figures.
+    """
+
+    records: Sequence[Record]
+    study: str
+    by: str
+    metric: str
+    baseline: str
+    runs: pd.DataFrame
+    summary: pd.DataFrame
+    ranked: dict[str, list[str]]
+    differences: list[Difference]
+    verdicts: list[Verdict]
+    gaps: list[Gap]
+    notes: list[str]
+    files: list[Path] = field(default_factory=list)
+
+    @property
+    def facts(self) -> Metric:
+        """The facts of the metric that decides."""
+        return metrics.facts(self.metric)
+
+    @property
+    def split(self) -> str:
+        """The split of the metric that decides."""
+        return split_of(self.metric)
+
+    @property
+    def where(self) -> str:
+        """The split in words; a balanced validation set is called what it is."""
+        oracle = self.split == "val" and any(map(balanced_validation, self.records))
+        return "balanced validation (oracle)" if oracle else metrics.SPLITS[self.split]
+
+    @property
+    def labels(self) -> list[str]:
+        """All labels with a finished run: the baseline, then by name."""
+        names = {label for place in self.ranked.values() for label in place}
+        return sorted(names, key=lambda label: (label != self.baseline, label))
+
+    @property
+    def headline(self) -> str:
+        """The verdicts in one or two sentences."""
+        return headline(self.verdicts, self.baseline, self.facts, f" ({self.where})")
+
+
+def compare(
+    records: Sequence[Record],
+    *,
+    baseline: str = "cross_entropy",
+    metric: str = metrics.PRIMARY,
+    by: str = "arm",
+    out: Path,
+) -> Comparison:
+    """Compare the runs of one study and write results.csv, results.md and report.html to ``out``.
+
+    ``by`` is what is compared (arm, loss or model), ``baseline`` the one that all others are
+    paired with, ``metric`` the tag that decides. Every other metric is described, not judged.
+
+    Raises `InputError`, with nothing written, if no run is finished, if ``by``, ``baseline`` or
+    ``metric`` is unknown, or if runs share seeds but none is paired.
+    """
+    from lossbench.comparison import export, report
+
+    bundle = report.start_bundle()
+    comparison = evaluate(records, baseline=baseline, metric=metric, by=by)
+    out.mkdir(parents=True, exist_ok=True)
+    comparison.files.append(export.write_csv(comparison, out / "results.csv"))
+    comparison.files.append(export.write_markdown(comparison, out / "results.md"))
+    comparison.files.append(report.write_report(comparison, out / "report.html", bundle))
+    return comparison
+
+
+def evaluate(records: Sequence[Record], *, baseline: str, metric: str, by: str) -> Comparison:
+    """What `compare` computes, without writing anything."""
+    runs = run_table(records, by)
+    fact = metrics.check(metric, metric_tags(runs), by)
+    done = finished(runs)
+    if baseline not in set(done["label"]):
+        raise unknown("baseline", baseline, done["label"].unique())
+    columns = [metric, *metrics.columns(split_of(metric), runs.columns)]
+    summary = summarise(runs, dict.fromkeys(columns))
+    ranked = _rank(summary, metric, baseline, fact.higher_is_better)
+    with_baseline = [context for context, labels in ranked.items() if labels[0] == baseline]
+    judged = pd.DataFrame(
+        [(context, label) for context in with_baseline for label in ranked[context][1:]],
+        columns=["context", "label"],
+    )
+    pairs = pair_runs(runs, records, baseline=baseline, metric=metric, by=by)
+    found = differences(pairs, judged)
+    return Comparison(
+        records=records,
+        study=records[0].study,
+        by=by,
+        metric=metric,
+        baseline=baseline,
+        runs=runs,
+        summary=summary,
+        ranked=ranked,
+        differences=found,
+        verdicts=[verdict(entry, baseline, fact) for entry in found],
+        gaps=find_gaps(runs, metric),
+        notes=_notes(ranked, baseline),
+    )
+
+
+def _rank(
+    summary: pd.DataFrame, metric: str, baseline: str, higher_is_better: bool
+) -> dict[str, list[str]]:
+    """The labels of every context: the baseline, then the best mean of ``metric`` first."""
+    means = summary[summary["metric"] == metric]
+    ordered = means.sort_values("mean", ascending=not higher_is_better, kind="stable")
+    ranked = {}
+    for context in dict.fromkeys(means["context"]):
+        labels = list(ordered.loc[ordered["context"] == context, "label"])
+        ranked[context] = sorted(labels, key=lambda label: label != baseline)
+    return ranked
+
+
+def _notes(ranked: dict[str, list[str]], baseline: str) -> list[str]:
+    """Why a context is described without differences."""
+    notes = []
+    for context, labels in ranked.items():
+        if labels[0] != baseline:
+            notes.append(f"{context}: no finished run of {baseline}, so no differences are given")
+        elif len(labels) == 1:
+            notes.append(f"{context}: nothing but {baseline}, so there is nothing to compare")
+    return notes
+
+
+def balanced_validation(record: Record) -> bool:
+    """Whether validation has equal classes although training has not: an oracle's choice."""
+    train, val = record.priors.get("train"), record.priors.get("val")
+    return bool(train and val and _uniform(val) and not _uniform(train))
+
+
+def _uniform(prior: Sequence[float]) -> bool:
+    return max(prior) - min(prior) < 1e-9

@@ -1,0 +1,62 @@
+"""results.csv (a row per run and metric) and results.md (the tables as GitHub markdown)."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lossbench.comparison.table import metric_tags
+from lossbench.comparison.tables import Sheet, difference_sheet, summary_sheet
+from lossbench.records import files
+
+if TYPE_CHECKING:
+    from lossbench.comparison.compare import Comparison
+
+IDENTIFIERS = ["study", "cell", "arm", "seed", "model", "loss", "context", "label", "status"]
+
+
+def write_csv(comparison: Comparison, path: Path) -> Path:
+    """Write one row per run and metric; a run without metrics has one row without them."""
+    tidy = comparison.runs.melt(
+        id_vars=IDENTIFIERS,
+        value_vars=metric_tags(comparison.runs),
+        var_name="metric",
+        value_name="value",
+    )
+    unfinished = tidy["status"] != "done"
+    tidy = tidy[~unfinished | ~tidy.duplicated([*IDENTIFIERS])]
+    tidy.loc[tidy["status"] != "done", ["metric", "value"]] = [None, None]
+    with files.replacing(path) as temporary:
+        tidy.to_csv(temporary, index=False)
+    return path
+
+
+def write_markdown(comparison: Comparison, path: Path) -> Path:
+    """Write the verdicts, the tables of every context, and what could not be used."""
+    lines = [f"# {escape(comparison.study)}", "", escape(comparison.headline), ""]
+    for context in comparison.ranked:
+        lines += [f"## {escape(context)}", ""]
+        sentences = [entry.sentence for entry in comparison.verdicts if entry.context == context]
+        lines += [f"- {escape(sentence)}" for sentence in sentences]
+        lines += [""] * bool(sentences)
+        for sheet in (summary_sheet(comparison, context), difference_sheet(comparison, context)):
+            lines += _table(sheet) if sheet else []
+    remarks = [f"{gap.context}: {gap.sentence}" for gap in comparison.gaps] + comparison.notes
+    if remarks:
+        lines += ["## Not used", "", *(f"- {escape(remark)}" for remark in remarks), ""]
+    files.write_text(path, "\n".join(lines).rstrip() + "\n")
+    return path
+
+
+def _table(sheet: Sheet) -> list[str]:
+    widths = range(len(sheet.head))
+    rule = ["---" if column == 0 else "---:" for column in widths]
+    rows = [map(escape, sheet.head), rule, *(map(escape, row) for row in sheet.rows)]
+    return [f"{escape(sheet.caption)}:", "", *(f"| {' | '.join(row)} |" for row in rows), ""]
+
+
+def escape(text: str) -> str:
+    """``text`` on one line, with what markdown or HTML would read as a sign escaped."""
+    text = " ".join(str(text).split())
+    return re.sub(r"([\\`*\[\]|<])|(?<!\w)(_)|(_)(?!\w)", lambda match: f"\\{match[0]}", text)

@@ -1,0 +1,74 @@
+"""Numbers as text, rounded so that the text never contradicts the decision."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+from lossbench.comparison.statistics import ALPHA
+
+UNDEFINED = "–"
+
+
+def number(value: float) -> str:
+    """Three decimals; two significant digits where three decimals would print 0 for a non-zero."""
+    if math.isnan(value):
+        return UNDEFINED
+    if value != 0 and (abs(value) < 0.0005 or abs(value) >= 1e6):
+        return f"{value:.1e}"
+    return f"{value:.3f}"
+
+
+def plus_minus(mean: float, standard_error: float) -> str:
+    """``mean ± standard error``; the mean alone where one seed has no error."""
+    if math.isnan(mean) or math.isnan(standard_error):
+        return number(mean)
+    return f"{number(mean)} ± {number(standard_error)}"
+
+
+def signed(values: Iterable[float]) -> list[str]:
+    """The values with signs and equal decimals: three, or as many as it takes (at most nine).
+
+    No value that is not 0 is printed as 0, so a bound that excludes 0 is seen to exclude it.
+    """
+    values = list(values)
+    decimals = 3
+    while decimals < 9 and any(value != 0 and _zero(value, decimals) for value in values):
+        decimals += 1
+    return [_signed(value, decimals) for value in values]
+
+
+def _zero(value: float, decimals: int) -> bool:
+    return round(value, decimals) == 0
+
+
+def _signed(value: float, decimals: int) -> str:
+    if math.isnan(value):
+        return UNDEFINED
+    if value != 0 and _zero(value, decimals):
+        return f"{value:+.1e}"
+    return f"{value + 0.0:+.{decimals}f}"
+
+
+def p_value(p: float) -> str:
+    """Two significant digits, more where rounding would cross alpha; ``< 0.0001`` below that."""
+    if math.isnan(p):
+        return UNDEFINED
+    if p < 0.0001:
+        return "< 0.0001"
+    for digits in range(2, 17):
+        text = f"{p:.{digits}g}"
+        if (float(text) < ALPHA) == (p < ALPHA):
+            break
+    return text
+
+
+def seeds(count: int) -> str:
+    """``1 paired seed``, ``5 paired seeds``."""
+    return f"{count} paired seed{'s' * (count != 1)}"
+
+
+def listing(names: Iterable[str]) -> str:
+    """``a``, ``a and b``, ``a, b and c``."""
+    *most, last = list(names)
+    return f"{', '.join(most)} and {last}" if most else last

@@ -1,0 +1,80 @@
+"""What is compared (the label) and where (the context), for every run.
+
+Along ``arm`` the label is the arm and the context is the cell. Along ``loss`` the label is the
+loss. Along ``model`` the label is the backbone, and the context is all the rest: the cell without
+the backbone, and the arm.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+
+from lossbench.config import NOT_IDENTITY, leaves
+from lossbench.records import Record
+
+AXES = ("arm", "loss", "model")
+
+
+def add_labels(table: pd.DataFrame, records: Sequence[Record], by: str) -> pd.DataFrame:
+    """Add the columns ``context`` and ``label`` to ``table``, whose row i is ``records[i]``.
+
+    One label stands for one configuration. A loss that was run as several arms in a cell takes
+    the arms' labels. Two configurations with one label in one context and seed are told apart by
+    the config keys in which they differ: ``focal`` becomes ``focal (optimizer.lr=0.1)``.
+    """
+    table = table.assign(context=table["cell"], label=table[by])
+    if by == "model":
+        pairs = zip(table["cell"], table["model"], strict=True)
+        places = [_without_model(cell, model) for cell, model in pairs]
+        table["context"] = [
+            f"{place} | {arm}" for place, arm in zip(places, table["arm"], strict=True)
+        ]
+    if by == "loss":
+        arms = table.groupby(["context", "label"])["arm"].transform("nunique")
+        table["label"] = table["label"].where(arms == 1, table["arm"])
+    clashing = table[table.duplicated(["context", "label", "seed"], keep=False)]
+    for (context, label), _ in clashing.groupby(["context", "label"], sort=False):
+        rows = table.index[(table["context"] == context) & (table["label"] == label)]
+        if table.loc[rows].groupby("seed")["identity"].nunique().max() > 1:
+            suffixes = _differences([records[row] for row in rows])
+            table.loc[rows, "label"] = [f"{label} ({suffix})" for suffix in suffixes]
+    return table
+
+
+def _without_model(cell: str, model: str) -> str:
+    """The cell's label without the part that names the backbone."""
+    return " | ".join(part for part in cell.split(" | ") if part != model)
+
+
+def _differences(records: Sequence[Record]) -> list[str]:
+    """For each record the config keys, with values, in which not all of ``records`` agree.
+
+    Seeds and keys that are not meant to change a result are left out. A record whose config
+    cannot be read, or shows no difference, is named by the start of its identity.
+    """
+    configs = [_settings(record) for record in records]
+    values: dict[str, set[str]] = defaultdict(set)
+    for key in {key for config in configs for key in config}:
+        values[key] = {repr(config.get(key)) for config in configs if config}
+    differing = sorted(key for key, found in values.items() if len(found) > 1)
+    return [
+        ", ".join(f"{key}={config.get(key, 'null')}" for key in differing)
+        if config and differing
+        else f"identity {record.identity[:8]}"
+        for config, record in zip(configs, records, strict=True)
+    ]
+
+
+def _settings(record: Record) -> dict[str, Any]:
+    try:
+        config = record.config()
+    except (OSError, ValueError):
+        return {}
+    ignored = {*NOT_IDENTITY, "seed"}
+    return {
+        key: value for key, value in leaves(config) if key not in ignored and value is not None
+    }

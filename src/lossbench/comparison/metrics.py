@@ -1,0 +1,118 @@
+"""What each metric tag means: its name in words, its direction, its unit.
+
+A tag is ``split/group/metric`` such as ``test/cls/balanced_accuracy``. This table is the only place
+where a direction is written down; a tag that is not here can be tabulated but not judged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from lossbench.errors import InputError, unknown
+
+PRIMARY = "test/cls/balanced_accuracy"
+
+SPLITS = {"train": "training set", "val": "validation set", "test": "test set"}
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One metric: ``name`` in words, ``higher_is_better``, and its ``unit`` (may be empty)."""
+
+    name: str
+    higher_is_better: bool
+    unit: str = ""
+
+    @property
+    def arrow(self) -> str:
+        """The direction of better, as a sign behind a column's head."""
+        return "↑" if self.higher_is_better else "↓"
+
+
+FACTS = {
+    "cls/accuracy": Metric("accuracy", True, "fraction"),
+    "cls/balanced_accuracy": Metric("balanced accuracy", True, "fraction"),
+    "cls/macro_f1": Metric("macro-F1", True, "fraction"),
+    "cls/geometric_mean": Metric("geometric mean of recalls", True, "fraction"),
+    "cls/worst_class_recall": Metric("worst-class recall", True, "fraction"),
+    "cls/head_recall": Metric("head recall", True, "fraction"),
+    "cls/mid_recall": Metric("mid recall", True, "fraction"),
+    "cls/tail_recall": Metric("tail recall", True, "fraction"),
+    "cal/negative_log_likelihood": Metric("negative log-likelihood", False, "nats"),
+    "cal/brier_score": Metric("Brier score", False),
+    "cal/expected_calibration_error": Metric("expected calibration error", False, "fraction"),
+    "cal/classwise_calibration_error": Metric("classwise calibration error", False, "fraction"),
+    "loss/cross_entropy": Metric("cross-entropy", False, "nats"),
+    "loss/objective": Metric("training objective", False),
+    "running/objective": Metric("running training objective", False),
+    "running/cross_entropy": Metric("running cross-entropy", False, "nats"),
+    "running/accuracy": Metric("running accuracy", True, "fraction"),
+}
+
+TABLE = (
+    "cls/balanced_accuracy",
+    "cls/accuracy",
+    "cls/macro_f1",
+    "cls/worst_class_recall",
+    "cls/tail_recall",
+    "loss/cross_entropy",
+    "cal/expected_calibration_error",
+    "cal_adjusted/expected_calibration_error",
+)
+"""The columns of the summary table, without the split."""
+
+
+def split_of(tag: str) -> str:
+    """The split of a tag: ``test`` for ``test/cls/accuracy``."""
+    return tag.partition("/")[0]
+
+
+def facts(tag: str) -> Metric:
+    """The facts of one tag; raises `InputError` where no direction is known."""
+    split, _, rest = tag.partition("/")
+    group, _, name = rest.partition("/")
+    if split in SPLITS and name:
+        if rest in FACTS:
+            return FACTS[rest]
+        if group == "recall":
+            return Metric(f"recall of {name}", True, "fraction")
+        if group == "loss":
+            return Metric(f"{name} as a loss", False)
+        if group == "cal_adjusted" and f"cal/{name}" in FACTS:
+            raw = FACTS[f"cal/{name}"]
+            return Metric(f"prior-adjusted {raw.name}", raw.higher_is_better, raw.unit)
+    raise InputError(
+        f"metric {tag!r} has no known direction: give split/group/metric such as {PRIMARY}, "
+        "or add it to FACTS in lossbench/comparison/metrics.py"
+    )
+
+
+def check(metric: str, available: Iterable[str], by: str) -> Metric:
+    """The facts of the metric that decides; raises `InputError` if it cannot.
+
+    ``available`` are the tags that the records hold. A training objective is refused except along
+    models: two losses' own objectives share no scale.
+    """
+    tags = set(available)
+    if metric not in tags:
+        raise unknown("metric", metric, shown(tags))
+    if metric.endswith("/objective") and by != "model":
+        yardstick = metric.replace("objective", "cross_entropy")
+        raise InputError(
+            f"metric {metric!r} has another scale under every loss; compare with {yardstick}"
+        )
+    return facts(metric)
+
+
+def shown(tags: Iterable[str]) -> list[str]:
+    """The tags worth listing in a message: those of `FACTS`, without one entry per class."""
+    tags = sorted(tags)
+    known = [tag for tag in tags if tag.partition("/")[2] in FACTS]
+    return known or tags
+
+
+def columns(split: str, available: Iterable[str]) -> list[str]:
+    """The tags of the summary table for ``split``, those that ``available`` holds."""
+    tags = set(available)
+    return [tag for rest in TABLE if (tag := f"{split}/{rest}") in tags]

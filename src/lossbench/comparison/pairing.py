@@ -1,0 +1,146 @@
+"""Which runs may be compared seed by seed, and what the comparison says.
+
+Two runs are a pair only within one context and one seed, if what they must share is proved by
+equal fingerprints: the training subset and the initial weights along arms and losses; the subset
+and the batches along models, whose weights differ by nature. Along arms and losses the batches
+have to match too, unless the two regimes differ (DESIGN.md, Pairing).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from lossbench.comparison import statistics
+from lossbench.comparison.table import FINGERPRINTS, finished
+from lossbench.errors import InputError
+from lossbench.records import Record
+
+REQUIRED = {
+    "arm": ("subset", "init"),
+    "loss": ("subset", "init"),
+    "model": ("subset", "batches"),
+}
+
+
+@dataclass(frozen=True)
+class Difference:
+    """The paired difference of one label to the baseline in one context.
+
+    ``mean`` (label minus baseline), ``standard_error``, ``p`` and ``n`` are those of the paired
+    t-test; ``holm_p``, ``low`` and ``high`` are judged together with the other labels of the
+    context. ``matched`` names the fingerprints that were equal in every pair. ``refused`` maps a
+    reason to the seeds that were not compared for it.
+    """
+
+    context: str
+    label: str
+    mean: float
+    standard_error: float
+    low: float
+    high: float
+    p: float
+    holm_p: float
+    n: int
+    matched: str
+    refused: dict[str, tuple[int, ...]]
+
+
+def pair_runs(
+    table: pd.DataFrame, records: Sequence[Record], *, baseline: str, metric: str, by: str
+) -> pd.DataFrame:
+    """Every finished run beside the baseline's run of its context and seed.
+
+    One row per run whose context and seed has a finished baseline run: context, label, seed,
+    difference (run minus baseline), one boolean column per fingerprint (equal or not), and
+    ``refused``, the reason why the two are not a pair ("" if they are).
+    """
+    runs = finished(table).dropna(subset=[metric])
+    columns = ["context", "label", "seed", metric, *FINGERPRINTS]
+    runs = runs[columns].rename(columns={metric: "value"})
+    runs["row"] = runs.index
+    base = runs[runs["label"] == baseline].drop(columns="label")
+    others = runs[runs["label"] != baseline]
+    pairs = others.merge(base, on=["context", "seed"], suffixes=("", "_baseline"))
+    pairs["difference"] = pairs["value"] - pairs["value_baseline"]
+    for name in FINGERPRINTS:
+        pairs[name] = pairs[name].notna() & (pairs[name] == pairs[f"{name}_baseline"])
+    pairs["refused"] = ""
+    for name in REQUIRED[by]:
+        pairs.loc[(pairs["refused"] == "") & ~pairs[name], "refused"] = f"{name} differs"
+    _check_batches(pairs, records)
+    return pairs[["context", "label", "seed", "difference", *FINGERPRINTS, "refused"]]
+
+
+def _check_batches(pairs: pd.DataFrame, records: Sequence[Record]) -> None:
+    """Refuse pairs with other batches under one regime; reads the configs of those pairs only."""
+    doubtful = pairs[(pairs["refused"] == "") & ~pairs["batches"]]
+    for _, group in doubtful.groupby(["context", "label"]):
+        first = group.iloc[0]
+        if _regime(records[first["row"]]) == _regime(records[first["row_baseline"]]):
+            pairs.loc[group.index, "refused"] = "batches differ under the same regime"
+
+
+def _regime(record: Record) -> Any:
+    try:
+        return record.config().get("regime")
+    except (OSError, ValueError, AttributeError):
+        return None
+
+
+def differences(pairs: pd.DataFrame, labels: pd.DataFrame) -> list[Difference]:
+    """The differences of every context and label in ``labels``, judged by Holm per context.
+
+    ``pairs`` is the result of `pair_runs`; ``labels`` has the columns context and label, and holds
+    no baseline. Raises `InputError` if runs share seeds but not one pair is allowed.
+    """
+    if len(pairs) and (pairs["refused"] != "").all():
+        reasons = pairs["refused"].value_counts()
+        found = ", ".join(f"{reason} in {count}" for reason, count in reasons.items())
+        raise InputError(
+            f"nothing can be compared: no two runs of a seed are paired ({found} pairs); "
+            "run the arms again under one version with the same data, seeds and batch size"
+        )
+    return [
+        difference
+        for context, group in labels.groupby("context", sort=False)
+        for difference in _judge(context, list(group["label"]), pairs)
+    ]
+
+
+def _judge(context: str, labels: list[str], pairs: pd.DataFrame) -> list[Difference]:
+    """The differences of one context: one family of Holm's rule."""
+    groups = [pairs[(pairs["context"] == context) & (pairs["label"] == label)] for label in labels]
+    allowed = [group[group["refused"] == ""] for group in groups]
+    tests = [statistics.paired_t_test(group["difference"].to_numpy()) for group in allowed]
+    adjusted = statistics.holm([test.p for test in tests])
+    intervals = statistics.holm_intervals(tests)
+    return [
+        Difference(
+            context=context,
+            label=label,
+            mean=tests[i].mean,
+            standard_error=tests[i].standard_error,
+            low=intervals[i][0],
+            high=intervals[i][1],
+            p=tests[i].p,
+            holm_p=float(adjusted[i]),
+            n=tests[i].n,
+            matched=_matched(allowed[i]),
+            refused=_refused(groups[i]),
+        )
+        for i, label in enumerate(labels)
+    ]
+
+
+def _matched(pairs: pd.DataFrame) -> str:
+    return ", ".join(name for name in FINGERPRINTS if len(pairs) and np.all(pairs[name]))
+
+
+def _refused(pairs: pd.DataFrame) -> dict[str, tuple[int, ...]]:
+    groups = pairs[pairs["refused"] != ""].groupby("refused")["seed"]
+    return {str(reason): tuple(sorted(int(seed) for seed in seeds)) for reason, seeds in groups}

@@ -1,0 +1,147 @@
+"""Paired statistics over seeds: pure functions on arrays.
+
+The seeds of one cell are the blocks. A comparison is the mean of the paired differences; its test
+is the paired t-test (Student 1908); several comparisons with one baseline are judged together by
+Holm's step-down rule (Holm 1979, Scandinavian Journal of Statistics 6:65-70).
+
+The intervals follow the same steps. With k comparisons sorted by p and alpha = 0.05, Holm tests the
+i-th smallest p at alpha / (k - i + 1) and stops at the first that is not below it. Each rejected
+comparison gets its t-interval at the level at which it was tested, all others at the level where
+Holm stopped. Three things hold:
+
+* an interval excludes 0 exactly when Holm's adjusted p is below alpha: one is the other, solved
+  for the difference;
+* every interval contains the ordinary 95 % t-interval, so each one covers its own difference with
+  at least 95 %;
+* the probability that any true zero difference is excluded is at most 5 % (Holm's guarantee).
+
+The bounds of the comparisons that are not rejected are Holm's simultaneous bounds (Strassburger and
+Bretz 2008, Statistics in Medicine 27:4914-4927; Guilbaud 2008, Biometrical Journal 50:678-692). For
+the rejected ones those papers show that jointly valid bounds would have to reach to 0 unless all
+are rejected, which says nothing about the size. The finite ones given here are therefore *not*
+simultaneous: they are called "Holm intervals", never "simultaneous".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy import special
+
+ALPHA = 0.05
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over ``n`` seeds, its standard error, and the bounds of an interval (or NaN)."""
+
+    mean: float
+    standard_error: float
+    low: float
+    high: float
+    n: int
+
+
+@dataclass(frozen=True)
+class PairedTest:
+    """A mean paired difference over ``n`` seeds, its standard error and two-sided p (or NaN)."""
+
+    mean: float
+    standard_error: float
+    p: float
+    n: int
+
+
+def estimate(values: ArrayLike, confidence: float = 1 - ALPHA) -> Estimate:
+    """Mean, standard error s / sqrt(n) with ddof = 1, and the t-interval of ``values`` (n,).
+
+    n = 1 has neither an error nor an interval; n = 0 has no mean: they are NaN.
+    """
+    values = np.asarray(values, dtype=np.float64)
+    mean, error = _mean_and_error(values)
+    low, high = _t_interval(mean, error, len(values), 1 - confidence)
+    return Estimate(mean, error, low, high, len(values))
+
+
+def paired_t_test(differences: ArrayLike) -> PairedTest:
+    """Test that paired ``differences`` (n,) have mean 0: t = mean / (s / sqrt(n)), n - 1 df.
+
+    Differences that are equal on all seeds have no spread: p is 1 if they are 0, and 0 if not
+    (the limit of the test; a report has to say that no spread was seen). n < 2 gives NaN.
+    """
+    differences = np.asarray(differences, dtype=np.float64)
+    n = len(differences)
+    mean, error = _mean_and_error(differences)
+    if n < 2:
+        return PairedTest(mean, error, np.nan, n)
+    if error == 0:
+        return PairedTest(mean, error, 1.0 if mean == 0 else 0.0, n)
+    p = 2 * special.stdtr(n - 1, -abs(mean / error))
+    return PairedTest(mean, error, float(p), n)
+
+
+def holm(p_values: ArrayLike) -> np.ndarray:
+    """Holm's adjusted p of ``p_values`` (k,): max over l <= i of (k - l + 1) p_(l), at most 1.
+
+    NaN marks a comparison that could not be tested: it stays NaN and is not counted in k.
+    """
+    p_values = np.asarray(p_values, dtype=np.float64)
+    adjusted = np.full(p_values.shape, np.nan)
+    order, steps = _steps(p_values)
+    adjusted[order] = np.minimum(1.0, np.maximum.accumulate(steps * p_values[order]))
+    return adjusted
+
+
+def holm_levels(p_values: ArrayLike, alpha: float = ALPHA) -> np.ndarray:
+    """The level at which Holm's rule judged each of ``p_values`` (k,): alpha / (k - rank + 1).
+
+    The comparisons that were not reached share the level at which the rule stopped. NaN for NaN.
+    """
+    p_values = np.asarray(p_values, dtype=np.float64)
+    levels = np.full(p_values.shape, np.nan)
+    order, steps = _steps(p_values)
+    stopped = np.flatnonzero(steps * p_values[order] >= alpha)
+    if stopped.size:
+        steps[stopped[0] :] = steps[stopped[0]]
+    levels[order] = alpha / steps
+    return levels
+
+
+def holm_intervals(tests: Sequence[PairedTest], alpha: float = ALPHA) -> list[tuple[float, float]]:
+    """The Holm interval (low, high) of each test, as the module's text defines it.
+
+    It excludes 0 exactly when `holm` of the same tests is below ``alpha``. NaN where p is NaN.
+    """
+    levels = holm_levels([test.p for test in tests], alpha)
+    return [
+        _t_interval(test.mean, test.standard_error, test.n, level)
+        for test, level in zip(tests, levels, strict=True)
+    ]
+
+
+def _steps(p_values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The places of the finite p in ascending order, and the factors k, k - 1, ... 1."""
+    order = np.argsort(p_values, kind="stable")  # NaN sorts last
+    order = order[: np.count_nonzero(~np.isnan(p_values))]
+    return order, np.arange(len(order), 0, -1)
+
+
+def _mean_and_error(values: np.ndarray) -> tuple[float, float]:
+    n = len(values)
+    if n == 0:
+        return np.nan, np.nan
+    if n == 1:
+        return float(values[0]), np.nan
+    if np.all(values == values[0]):  # rounding in the mean would leave a spread of 1e-17
+        return float(values[0]), 0.0
+    return float(values.mean()), float(values.std(ddof=1) / np.sqrt(n))
+
+
+def _t_interval(mean: float, error: float, n: int, level: float) -> tuple[float, float]:
+    if n < 2 or np.isnan(level):
+        return np.nan, np.nan
+    half = -special.stdtrit(n - 1, level / 2) * error
+    return mean - half, mean + half

@@ -1,0 +1,70 @@
+"""The tables as text cells, shared by the terminal, the markdown file and the page."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from lossbench.comparison import formats, metrics
+from lossbench.comparison.verdict import judge
+
+if TYPE_CHECKING:
+    from lossbench.comparison.compare import Comparison
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """A table: its caption, the heads of its columns, and rows of text (the first is the label)."""
+
+    caption: str
+    head: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+def summary_sheet(comparison: Comparison, context: str) -> Sheet:
+    """Mean ± standard error of every summary metric, one row per label, and n."""
+    tags = metrics.columns(comparison.split, comparison.runs.columns)
+    if comparison.metric not in tags:
+        tags = [comparison.metric, *tags]
+    here = comparison.summary[comparison.summary["context"] == context]
+    cells = {(row.label, row.metric): row for row in here.itertuples()}
+    rows = []
+    for label in comparison.ranked[context]:
+        numbers = [cells[label, tag] for tag in tags]
+        texts = [formats.plus_minus(cell.mean, cell.standard_error) for cell in numbers]
+        rows.append((label, *texts, str(cells[label, comparison.metric].n)))
+    facts = [metrics.facts(tag) for tag in tags]
+    head = (comparison.by, *(f"{fact.name} {fact.arrow}" for fact in facts), "n")
+    caption = f"Mean ± standard error over seeds, {comparison.where}"
+    return Sheet(caption, head, tuple(rows))
+
+
+def difference_sheet(comparison: Comparison, context: str) -> Sheet | None:
+    """The paired differences to the baseline, one row per label; None if there are none."""
+    fact = metrics.facts(comparison.metric)
+    chosen = {entry.label: entry for entry in comparison.differences if entry.context == context}
+    rows = []
+    for label in comparison.ranked[context]:
+        if label not in chosen:
+            continue
+        entry = chosen[label]
+        mean, low, high = formats.signed((entry.mean, entry.low, entry.high))
+        rows.append(
+            (
+                label,
+                f"{mean} ± {formats.number(entry.standard_error)}",
+                f"{low} to {high}",
+                formats.p_value(entry.p),
+                formats.p_value(entry.holm_p),
+                str(entry.n),
+                entry.matched or formats.UNDEFINED,
+                judge(entry, fact),
+            )
+        )
+    if not rows:
+        return None
+    head = (
+        *(comparison.by, f"{fact.name} minus {comparison.baseline}", "95 % Holm interval"),
+        *("p", "Holm p", "paired seeds", "equal fingerprints", "verdict"),
+    )
+    return Sheet(f"Paired differences to {comparison.baseline}", head, tuple(rows))

@@ -1,0 +1,299 @@
+"""Where configs live, what their values may be, and which run a config describes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lossbench.errors import InputError, unknown
+from lossbench.losses import catalogue
+from lossbench.parameters import Parameter
+from lossbench.targets import source_digest
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+Config = dict[str, Any]
+
+PLUGGABLE = ("data", "imbalance", "model", "loss", "optimizer", "schedule")
+
+SETTINGS = {
+    parameter.name: parameter
+    for parameter in (
+        Parameter("seed", "integer", minimum=0),
+        Parameter("study", "text", optional=True),
+        Parameter("arm", "text", optional=True),
+        Parameter("runs_dir", "text"),
+        Parameter("workers", "integer", minimum=1, optional=True),
+        Parameter("on_error", "text", choices=("continue", "stop")),
+        Parameter("retry_failed", "boolean"),
+        Parameter("rerun", "boolean"),
+        Parameter("baseline", "text"),
+        Parameter("data.batch_size", "integer", minimum=1),
+        Parameter("data.validation_per_class", "integer", minimum=0),
+        Parameter("data.validation_prior", "text", choices=("balanced", "training")),
+        Parameter("data.archive", "text", optional=True),
+        Parameter("data.augmentation.crop_padding", "integer", minimum=0),
+        Parameter("data.augmentation.flip", "boolean"),
+        Parameter("imbalance.factor", minimum=1),
+        Parameter("imbalance.counts", "integers", minimum=1),
+        Parameter("imbalance.class_order", "text", choices=("given", "random")),
+        Parameter("imbalance.subset_order", "text", choices=("seeded", "ldam")),
+        Parameter("model.head", "text", choices=("linear", "cosine")),
+        Parameter("optimizer.lr", minimum=0, open_minimum=True),
+        Parameter("optimizer.momentum", minimum=0, maximum=1, open_maximum=True),
+        Parameter("optimizer.weight_decay", minimum=0),
+        Parameter("schedule.warmup_epochs", "integer", minimum=0),
+        Parameter("schedule.milestones", "numbers", minimum=0, maximum=1),
+        Parameter("schedule.factor", minimum=0),
+        Parameter("trainer.accelerator", "text", choices=("cpu", "gpu", "auto")),
+        Parameter(
+            "trainer.precision",
+            "text",
+            choices=("32-true", "16-mixed", "bf16-mixed", "64-true"),
+        ),
+        Parameter("trainer.max_epochs", "integer", minimum=1),
+        Parameter("trainer.threads", "integer", minimum=1),
+    )
+}
+
+# What is not meant to change a result (DESIGN.md, Identity); all else is part of it.
+NOT_IDENTITY = (
+    *("study", "arm", "arms", "runs_dir", "workers", "baseline"),
+    *("on_error", "retry_failed", "rerun"),
+    *("data.archive", "data.root", "trainer.accelerator", "trainer.threads"),
+)
+
+
+def folder(name: str) -> Path:
+    """The folder ``configs`` or ``experiments``: inside an installed wheel, else the checkout's."""
+    package = Path(__file__).parent
+    installed = package / name
+    return installed if installed.is_dir() else package.parents[1] / name
+
+
+def experiments(own: Path | None = None) -> dict[str, Config]:
+    """The named studies: NAME.yaml in experiments/, and in ``own``/experiments if given."""
+    import yaml
+
+    found = {}
+    for place in (folder("experiments"), *([own / "experiments"] if own else [])):
+        for path in sorted(place.glob("*.yaml")):
+            content = yaml.safe_load(path.read_text()) or {}
+            found[path.stem] = {"study": path.stem} | content
+    return found
+
+
+def register_experiments(own: Path | None = None) -> None:
+    """Make every named study a choice of Hydra's group `experiment`, at the top of the config."""
+    from hydra.core.config_store import ConfigStore
+
+    for name, content in experiments(own).items():
+        ConfigStore.instance().store(
+            group="experiment", name=name, node=content, package="_global_", provider="lossbench"
+        )
+
+
+def resolve(config: DictConfig) -> Config:
+    """The composed ``config`` as plain values, checked; `hydra` is left out.
+
+    Raises `InputError` for the first value that is not allowed.
+    """
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    try:
+        plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    except OmegaConfBaseException as error:
+        raise InputError(str(error).splitlines()[0]) from error
+    assert isinstance(plain, dict)
+    resolved: Config = {str(key): value for key, value in plain.items() if key != "hydra"}
+    resolved.pop("experiment", None)
+    check(resolved)
+    return resolved
+
+
+def check(config: Config) -> None:
+    """Check what the config alone can tell; raises `InputError` (one line) if a value is wrong."""
+    known = {name.partition(".")[0] for name in SETTINGS} | {"arms", *PLUGGABLE}
+    for key in config:
+        if key not in known:
+            raise unknown("config key", key, known)
+    for path, value in leaves(config):
+        parameter = SETTINGS.get(path)
+        if parameter is not None:
+            parameter.check(value, path)
+    for name in ("study", "arm"):
+        if config[name] is not None and not re.fullmatch(r"[^/\\\x00-\x1f]{1,100}", config[name]):
+            raise InputError(f"{name}={config[name]!r} is not allowed: 1 to 100 characters, no /")
+    if config["study"] in (".", ".."):
+        raise InputError(f"study={config['study']} is not allowed: give the study a name")
+    check_loss(config)
+
+
+def check_loss(config: Config) -> None:
+    """Check the loss, its parameters and its head against the catalogue; a foreign one passes."""
+    loss = config["loss"]
+    if "_target_" in loss:
+        return
+    parameters = {key: value for key, value in loss.items() if key != "name"}
+    catalogue.check_parameters(loss["name"], parameters)
+
+
+def leaves(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Every value of ``config`` with its dotted path; lists are values."""
+    for key, value in config.items():
+        path = f"{prefix}{key}"
+        if isinstance(value, Mapping):
+            yield from leaves(value, f"{path}.")
+        else:
+            yield path, value
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run: its resolved config, and what follows from it."""
+
+    config: Config
+
+    @property
+    def study(self) -> str:
+        """The name under which the results are kept."""
+        return self.config["study"] or "default"
+
+    @property
+    def seed(self) -> int:
+        """The seed from which every named draw follows."""
+        return self.config["seed"]
+
+    @property
+    def loss(self) -> str:
+        """The catalogue's key, or the name of a foreign loss."""
+        loss = self.config["loss"]
+        return loss.get("name") or loss["_target_"].rpartition(".")[2]
+
+    @property
+    def model(self) -> str:
+        """The name of the backbone."""
+        return name_of(self.config["model"])
+
+    @property
+    def arm(self) -> str:
+        """The label of what is compared: given, or the loss with what is not its default."""
+        return self.config["arm"] or arm_label(self.config)
+
+    @property
+    def cell(self) -> str:
+        """The label of where it is compared: data, imbalance, backbone, epochs."""
+        return cell_label(self.config)
+
+    @cached_property
+    def identity(self) -> str:
+        """The hash of everything that is meant to change the result (64 hex digits)."""
+        return digest(identity_of(self.config))
+
+    @property
+    def cell_identity(self) -> str:
+        """The hash of everything but the seed: equal for the repetitions of one configuration."""
+        config = identity_of(self.config)
+        del config["seed"]
+        return digest(config)
+
+    @property
+    def folder(self) -> Path:
+        """`<runs_dir>/<study>/<readable-slug>-<hash>`."""
+        parts = (name_of(self.config["data"]), imbalance_label(self.config), self.model, self.arm)
+        slug = re.sub(r"[^A-Za-z0-9_.=-]+", "-", "-".join([*parts, f"s{self.seed}"]))
+        return Path(self.config["runs_dir"]) / self.study / f"{slug[:100]}-{self.identity[:12]}"
+
+
+def name_of(group: Config) -> str:
+    """The name of a chosen part: its own, or that of its target."""
+    return group.get("name") or str(group.get("_target_", "?")).rpartition(".")[2]
+
+
+def arm_label(config: Config) -> str:
+    """The loss, its parameters that differ from the catalogue's defaults, and a cosine head."""
+    loss = config["loss"]
+    name = loss.get("name") or loss["_target_"].rpartition(".")[2]
+    defaults = (
+        {} if "_target_" in loss else {p.name: p.default for p in catalogue.facts(name).parameters}
+    )
+    changed = {
+        key: value
+        for key, value in loss.items()
+        if key not in ("name", "_target_") and value is not None and value != defaults.get(key)
+    }
+    inside = ", ".join(f"{key}={value}" for key, value in changed.items())
+    head = "" if config["model"]["head"] == "linear" else f", {config['model']['head']} head"
+    return f"{name}({inside}){head}" if inside else f"{name}{head}"
+
+
+def imbalance_label(config: Config) -> str:
+    """The profile with its factor or counts, such as ``exponential 100``."""
+    imbalance = config["imbalance"]
+    words = [name_of(imbalance)]
+    if "factor" in imbalance:
+        words.append(f"{imbalance['factor']:g}")
+    if "counts" in imbalance:
+        words.append("-".join(map(str, imbalance["counts"])))
+    if imbalance.get("class_order") == "random":
+        words.append("random order")
+    return " ".join(words)
+
+
+def cell_label(config: Config) -> str:
+    """`data | imbalance | backbone | epochs`, the place of a comparison."""
+    epochs = config["trainer"]["max_epochs"]
+    return " | ".join(
+        (
+            name_of(config["data"]),
+            imbalance_label(config),
+            name_of(config["model"]),
+            f"{epochs} epoch{'s' * (epochs != 1)}",
+        )
+    )
+
+
+def identity_of(config: Config) -> Config:
+    """``config`` without what is not meant to change a result and without nulls.
+
+    A foreign target is accompanied by a hash of its source. Data locations are dropped: the
+    checksums that the content must have are part of the data config and stay.
+    """
+
+    def prune(group: Config, prefix: str) -> Config:
+        kept: Config = {}
+        for key, value in group.items():
+            path = f"{prefix}{key}"
+            if value is None or path in NOT_IDENTITY:
+                continue
+            kept[key] = prune(value, f"{path}.") if isinstance(value, dict) else value
+        if isinstance(group.get("_target_"), str):
+            source = source_digest(group["_target_"])
+            kept |= {"_source_": source} if source else {}
+        return kept
+
+    return prune(config, "")
+
+
+def digest(config: Config) -> str:
+    """SHA-256 of ``config`` as canonical JSON, in which 2 and 2.0 are the same number."""
+
+    def canonical(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {str(key): canonical(entry) for key, entry in value.items()}
+        if isinstance(value, list | tuple):
+            return [canonical(entry) for entry in value]
+        if isinstance(value, float) and value.is_integer():
+            return int(value)
+        return value
+
+    text = json.dumps(canonical(config), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,47 @@
+"""The data of a run, from its config; no torch, so that checks and `inspect` answer at once."""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from typing import Any
+
+from lossbench import targets
+from lossbench.data.imbalance import ImbalanceSettings
+from lossbench.data.preparation import Augmentation, DataSettings, PreparedData, prepare
+from lossbench.data.sources import ImageDataset
+
+DATA_KEYS = ("batch_size", "validation_per_class", "validation_prior", "augmentation")
+IMBALANCE_KEYS = ("class_order", "subset_order")
+
+
+def prepared_data(config: dict[str, Any]) -> tuple[PreparedData, DataSettings]:
+    """The dataset of ``config["data"]``, split and made imbalanced for ``config["seed"]``.
+
+    Raises `InputError` if the data is missing or damaged, or a class has too few images.
+    """
+    data, imbalance = config["data"], config["imbalance"]
+    arguments = targets.arguments_of(data, *DATA_KEYS)
+    dataset = load_dataset(data["_target_"], json.dumps(arguments, sort_keys=True))
+    settings = DataSettings(
+        data["batch_size"],
+        data["validation_per_class"],
+        data["validation_prior"],
+        Augmentation(**data["augmentation"]),
+    )
+    profile = targets.find(imbalance["_target_"], "imbalance")
+    parameters = targets.arguments_of(imbalance, *IMBALANCE_KEYS)
+    targets.bind(profile, "imbalance", parameters, "available")
+    chosen = ImbalanceSettings(
+        lambda available: profile(available, **parameters),
+        imbalance["class_order"],
+        imbalance["subset_order"],
+    )
+    return prepare(dataset, settings, chosen, config["seed"]), settings
+
+
+@cache
+def load_dataset(target: str, arguments: str) -> ImageDataset:
+    """The dataset; a worker process reads it once for all its runs."""
+    found = targets.find(target, "data")
+    return found(**targets.bind(found, "data", json.loads(arguments)))

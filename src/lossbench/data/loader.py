@@ -1,0 +1,174 @@
+"""Batches from images that stay in memory: no workers, no per-image Python.
+
+The images are kept as uint8 on the CPU or, once moved, on the accelerator. A batch is picked,
+augmented and normalised there with a few operations on the whole batch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from itertools import islice
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from lossbench.data.preparation import Augmentation
+from lossbench.seeding import derive_seed
+
+Batch = tuple[Tensor, Tensor, Tensor]
+
+
+class BatchLoader:
+    """Iterates over ``(images float32 normalised, targets int64, ids int64)``, batch by batch.
+
+    With a ``seed`` the order and the augmentation of an epoch are drawn from generators of their
+    own, seeded by (seed, "order" or "augmentation", epoch): they do not depend on the global
+    generator, on earlier epochs or on how many batches were taken, and an interrupted run goes on
+    with ``set_epoch``. Draws are made on the CPU, so every device sees the same batches. An
+    image's augmentation is drawn by its place in ``images``, so the batch size does not change it.
+    Without a ``seed``: stored order, no augmentation.
+
+    Args:
+        images: (N, C, H, W) uint8.
+        targets: (N,) int64.
+        ids: (N,) int64.
+        batch_size: images per batch; the last batch may be smaller.
+        mean: C values, of pixels in [0, 1].
+        std: C values.
+        augmentation: None changes nothing; needs ``seed``.
+        seed: None means in order.
+        drop_last: leave out a last batch that is smaller.
+    """
+
+    def __init__(
+        self,
+        images: Tensor,
+        targets: Tensor,
+        ids: Tensor,
+        *,
+        batch_size: int,
+        mean: Sequence[float],
+        std: Sequence[float],
+        augmentation: Augmentation | None = None,
+        seed: int | None = None,
+        drop_last: bool = False,
+    ) -> None:
+        if augmentation is not None and seed is None:
+            raise ValueError("augmentation is random: give a seed with it")
+        self.images, self.targets, self.ids = images, targets, ids
+        self.batch_size = batch_size
+        self.augmentation = augmentation
+        self.seed = seed
+        self.drop_last = drop_last
+        # (x / 255 - mean) / std, as one multiplication and one addition
+        deviation = torch.tensor(std, dtype=torch.float64).view(-1, 1, 1)
+        centre = torch.tensor(mean, dtype=torch.float64).view(-1, 1, 1)
+        self._scale = (1 / (255 * deviation)).to(images.device, torch.float32)
+        self._shift = (-centre / deviation).to(images.device, torch.float32)
+        self._epoch = 0
+
+    def to(self, device: torch.device | str) -> BatchLoader:
+        """Move the data to ``device``, once; returns the loader itself."""
+        for name in ("images", "targets", "ids", "_scale", "_shift"):
+            setattr(self, name, getattr(self, name).to(device))
+        return self
+
+    def set_epoch(self, epoch: int) -> None:
+        """Draw order and augmentation of ``epoch`` (from 0) at the next iteration."""
+        self._epoch = epoch
+
+    @property
+    def sampler(self) -> BatchLoader:
+        """Lightning calls ``loader.sampler.set_epoch(epoch)`` before every epoch."""
+        return self
+
+    def __len__(self) -> int:
+        whole, rest = divmod(len(self.images), self.batch_size)
+        return whole + (rest > 0 and not self.drop_last)
+
+    def __iter__(self) -> Iterator[Batch]:
+        # a generator: the epoch is read at the first batch, not when the iterator is made
+        for pixels, targets, ids in self.pixel_batches(self._epoch):
+            yield pixels.float().mul_(self._scale).add_(self._shift), targets, ids
+
+    def pixel_batches(self, epoch: int) -> Iterator[Batch]:
+        """The batches of ``epoch`` as uint8 pixels, augmented but not normalised."""
+        stop = len(self) * self.batch_size
+        if self.seed is None:
+            for start in range(0, stop, self.batch_size):
+                cut = slice(start, start + self.batch_size)
+                yield self.images[cut], self.targets[cut], self.ids[cut]
+            return
+        device = self.images.device
+        order = _epoch_order(len(self.images), self.seed, epoch).to(device)
+        draws = None
+        if self.augmentation is not None:
+            draws = _epoch_draws(len(self.images), self.augmentation, self.seed, epoch).to(device)
+        for start in range(0, stop, self.batch_size):
+            picked = order[start : start + self.batch_size]
+            pixels = self.images.index_select(0, picked)
+            if self.augmentation is not None and draws is not None:
+                pixels = augment(pixels, draws.index_select(0, picked), self.augmentation)
+            yield pixels, self.targets.index_select(0, picked), self.ids.index_select(0, picked)
+
+
+def _epoch_order(size: int, seed: int, epoch: int) -> Tensor:
+    """(N,) int64 on the CPU: a permutation of the images."""
+    draws = torch.Generator().manual_seed(derive_seed(seed, "order", epoch))
+    return torch.randperm(size, generator=draws)
+
+
+def _epoch_draws(size: int, augmentation: Augmentation, seed: int, epoch: int) -> Tensor:
+    """(N, 3) int64 on the CPU: crop row, crop column (0 to 2 crop_padding) and flip (0 or 1)."""
+    draws = torch.Generator().manual_seed(derive_seed(seed, "augmentation", epoch))
+    corners = torch.randint(2 * augmentation.crop_padding + 1, (size, 2), generator=draws)
+    flips = torch.randint(2, (size, 1), generator=draws)
+    return torch.cat((corners, flips), dim=1)
+
+
+def augment(pixels: Tensor, draws: Tensor, augmentation: Augmentation) -> Tensor:
+    """Crop and flip every image of a batch by its own draws.
+
+    Args:
+        pixels: (B, C, H, W) uint8.
+        draws: (B, 3) int64 on the same device: crop row, crop column, flip.
+        augmentation: which of the two to do.
+
+    Returns (B, C, H, W) uint8.
+    """
+    if augmentation.crop_padding:
+        pixels = _crop(pixels, draws[:, 0], draws[:, 1], augmentation.crop_padding)
+    if augmentation.flip:
+        # picking each image from both versions copies whole images, unlike a masked choice
+        size = len(pixels)
+        both = torch.cat((pixels, pixels.flip(-1)))
+        pixels = both.index_select(0, torch.arange(size, device=pixels.device) + draws[:, 2] * size)
+    return pixels
+
+
+def _crop(pixels: Tensor, rows: Tensor, columns: Tensor, padding: int) -> Tensor:
+    """The window of the original size at (row, column) of each zero-padded image.
+
+    A row of a window is one run of W bytes of the padded batch, so the windows are picked as
+    B C H runs from a view that holds every run of W bytes.
+    """
+    batch, channels, height, width = pixels.shape
+    padded = pad(pixels, (padding, padding, padding, padding))
+    _, _, tall, wide = padded.shape
+    device = pixels.device
+    first = torch.arange(batch * channels, device=device).view(batch, channels, 1) * (tall * wide)
+    lines = torch.arange(height, device=device) * wide
+    starts = first + (rows * wide + columns).view(batch, 1, 1) + lines
+    runs = padded.flatten().unfold(0, width, 1)
+    return runs.index_select(0, starts.flatten()).view(pixels.shape)
+
+
+def first_batches_fingerprint(loader: BatchLoader, batches: int = 4) -> str:
+    """SHA-256 over ids and augmented pixels of the first ``batches`` batches of epoch 0."""
+    digest = hashlib.sha256()
+    for pixels, _, ids in islice(loader.pixel_batches(0), batches):
+        digest.update(ids.cpu().numpy().tobytes())
+        digest.update(pixels.cpu().numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,69 @@
+"""The validation images, carved from the training images before any imbalance is made."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lossbench.errors import InputError
+from lossbench.seeding import generator
+
+
+def split_validation(
+    targets: NDArray[np.int64], per_class: int, seed: int, class_names: Sequence[str]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Draw ``per_class`` validation images of every class.
+
+    Every class has a generator of its own, so a class draws the same images whatever the other
+    classes hold, and a smaller ``per_class`` draws a subset of those of a larger one.
+
+    Args:
+        targets: (N,) int64, the class of each training image.
+        per_class: validation images per class; 0 means none.
+        seed: seed of the run.
+        class_names: one per class.
+
+    Returns ``(pool, validation)``: sorted, disjoint indices that together make up all N.
+    Raises `InputError` for a class that would keep no training image.
+    """
+    chosen = np.zeros(len(targets), dtype=bool)
+    for label, name in enumerate(class_names):
+        indices = np.flatnonzero(targets == label)
+        if len(indices) <= per_class:
+            raise InputError(
+                f"data.validation_per_class={per_class} leaves class {name!r} without a training"
+                f" image: it has {len(indices)}; take at most {max(len(indices) - 1, 0)}"
+            )
+        chosen[generator(seed, "split", label).permutation(indices)[:per_class]] = True
+    return np.flatnonzero(~chosen), np.flatnonzero(chosen)
+
+
+def thin_to_prior(
+    validation: NDArray[np.int64],
+    targets: NDArray[np.int64],
+    class_counts: NDArray[np.int64],
+    per_class: int,
+    seed: int,
+) -> NDArray[np.int64]:
+    """Thin a balanced validation set to the class proportions of the training images.
+
+    Class c keeps max(1, floor(per_class n_c / n_max)) images, n being ``class_counts``: the
+    largest class keeps all of its own, and every class can still be measured.
+
+    Args:
+        validation: (V,) int64, indices into ``targets``, ``per_class`` of each class.
+        targets: (N,) int64.
+        class_counts: (C,) int64, training images per class after the imbalance.
+        per_class: validation images per class before thinning.
+        seed: seed of the run.
+
+    Returns sorted indices, a subset of ``validation``.
+    """
+    kept = []
+    for label, wanted in enumerate(per_class * class_counts // class_counts.max()):
+        indices = validation[targets[validation] == label]
+        draw = generator(seed, "validation_prior", label).permutation(indices)
+        kept.append(draw[: max(1, int(wanted))])
+    return np.sort(np.concatenate(kept))

@@ -1,0 +1,85 @@
+"""The one door through which a config names code: `_target_: package.module.name`."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from lossbench.errors import InputError
+
+
+def find(target: str, where: str) -> Callable[..., Any]:
+    """The object that ``target`` names; ``where`` is the config path, for the error message.
+
+    Raises `InputError` if there is no such module or name, or if it cannot be called.
+    """
+    module_name, _, name = target.rpartition(".")
+    try:
+        module = import_module(module_name)
+        found = getattr(module, name)
+    except (ImportError, ValueError, AttributeError) as error:
+        raise InputError(
+            f"{where}._target_={target} cannot be imported ({error}); give the full name of a "
+            "class or function, and the folder of your own module with --config-dir"
+        ) from error
+    if not callable(found):
+        raise InputError(f"{where}._target_={target} is not a class or function")
+    return found
+
+
+def bind(
+    found: Callable[..., Any], where: str, parameters: Mapping[str, Any], *given: str
+) -> dict[str, Any]:
+    """``parameters``, if ``found`` takes them together with the arguments named ``given``.
+
+    Raises `InputError` that names the parameters which ``found`` does take.
+    """
+    try:
+        signature = inspect.signature(found)
+    except (ValueError, TypeError):
+        return dict(parameters)
+    try:
+        signature.bind(**dict.fromkeys(given), **parameters)
+    except TypeError as error:
+        accepted = [name for name in signature.parameters if name not in given]
+        raise InputError(
+            f"{where}: {error} (parameters: {', '.join(accepted) or 'none'})"
+        ) from error
+    return dict(parameters)
+
+
+def arguments_of(config: Mapping[str, Any], *framework_keys: str) -> dict[str, Any]:
+    """The keys of a chosen part that are arguments of its target."""
+    kept = ("name", "_target_", *framework_keys)
+    return {key: value for key, value in config.items() if key not in kept}
+
+
+def accepts(found: Callable[..., Any], name: str) -> bool:
+    """Whether ``found`` has a parameter called ``name``."""
+    try:
+        return name in inspect.signature(found).parameters
+    except (ValueError, TypeError):
+        return False
+
+
+def source_digest(target: str) -> str | None:
+    """A hash of the file in which a foreign ``target`` is defined; None for installed packages.
+
+    The code of a user's own loss is part of a run's identity; the versions of installed packages
+    are in the record instead.
+    """
+    if target.partition(".")[0] in ("lossbench", "torch", "torchvision"):
+        return None
+    found = find(target, "config")
+    try:
+        path = Path(inspect.getsourcefile(found) or "")
+        content = path.read_bytes()
+    except (TypeError, OSError):
+        return None
+    if "site-packages" in path.parts or "dist-packages" in path.parts:
+        return None
+    return hashlib.sha256(content).hexdigest()[:16]

@@ -1,0 +1,181 @@
+"""The event file of one run."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+from tensorboard.compat.proto.event_pb2 import Event
+from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
+from tensorboard.plugins.histogram import metadata as histogram_metadata
+from tensorboard.plugins.image import metadata as image_metadata
+from tensorboard.plugins.text.summary_v2 import text_pb
+from tensorboard.summary.writer.event_file_writer import EventFileWriter
+from tensorboard.util.tensor_util import make_tensor_proto
+
+from lossbench.errors import InputError
+from lossbench.tensorboard.hparams import (
+    COLUMNS,
+    ColumnValue,
+    hparams_summary,
+    session_end_summary,
+)
+
+EVENT_FILES = "events.out.tfevents.*"
+
+
+class RunWriter:
+    """Writes what TensorBoard shows of one run into ``folder`` (made if missing).
+
+    A resumed run opens its writer with ``replace=True`` and writes its whole history again, so
+    that no curve has a seam. The first `flush` says that the history is complete: only then are
+    the older event files removed. A crash before it leaves the older files whole.
+
+    Every method takes ``step`` (the epoch, from 1) and ``wall_time`` (seconds since 1970; now
+    if None). As a context manager it closes itself; a ``replace`` that ends in an exception
+    before its first flush removes its own unfinished file instead of the older ones.
+
+    Raises: OSError where the folder cannot be written.
+    """
+
+    def __init__(self, folder: Path, *, replace: bool = False) -> None:
+        self._folder = Path(folder)
+        self._older = set(self._folder.glob(EVENT_FILES)) if replace else set()
+        self._writer = EventFileWriter(str(folder))
+
+    def scalars(
+        self, values: Mapping[str, float | None], step: int, wall_time: float | None = None
+    ) -> None:
+        """One number per tag, ``{"val/cls/accuracy": 0.9, ...}``; None and NaN are left out.
+
+        TensorBoard keeps numbers as float32.
+        """
+        known = {
+            tag: value
+            for tag, value in values.items()
+            if value is not None and not math.isnan(value)
+        }
+        if known:
+            parts = [Summary.Value(tag=tag, simple_value=value) for tag, value in known.items()]
+            self._add(Summary(value=parts), step, wall_time)
+
+    def histogram(
+        self,
+        tag: str,
+        counts: np.ndarray,
+        edges: np.ndarray,
+        step: int,
+        wall_time: float | None = None,
+    ) -> None:
+        """A histogram with its own buckets; nothing is written when it is empty.
+
+        Args:
+            counts: (B+1,) numbers >= 0: underflow, the B-1 bins between the edges, overflow.
+            edges: (B,) increasing; for losses log10 of the loss, the grid of every run. The
+                under- and overflow buckets are shown as wide as their neighbours.
+
+        Empty buckets before the first and after the last filled one are not written.
+
+        Raises: InputError where the shapes do not fit.
+        """
+        counts, edges = np.asarray(counts, np.float64), np.asarray(edges, np.float64)
+        if counts.shape != (edges.size + 1,):
+            raise InputError(
+                f"histogram {tag!r} has counts of shape {counts.shape} for {edges.size} edges; "
+                f"give ({edges.size + 1},): underflow, {edges.size - 1} bins, overflow"
+            )
+        filled = np.flatnonzero(counts)
+        if filled.size == 0:
+            return
+        outer = (2 * edges[0] - edges[1], *edges, 2 * edges[-1] - edges[-2])
+        buckets = np.stack([outer[:-1], outer[1:], counts], axis=1)[filled[0] : filled[-1] + 1]
+        self._add_tensor(
+            tag, buckets, histogram_metadata.create_summary_metadata(None, None), step, wall_time
+        )
+
+    def image(
+        self,
+        tag: str,
+        png_bytes: bytes,
+        width: int,
+        height: int,
+        step: int,
+        wall_time: float | None = None,
+    ) -> None:
+        """A PNG image with its size in pixels, as `lossbench.tensorboard.figures.to_png` gives."""
+        tensor = [str(width).encode(), str(height).encode(), png_bytes]
+        self._add_tensor(
+            tag, tensor, image_metadata.create_summary_metadata(None, None), step, wall_time
+        )
+
+    def text(self, tag: str, markdown: str, step: int, wall_time: float | None = None) -> None:
+        """A text, shown as Markdown."""
+        self._add(text_pb(tag, markdown), step, wall_time)
+
+    def hparams(
+        self,
+        values: Mapping[str, ColumnValue],
+        *,
+        group: str,
+        metrics: Iterable[str],
+        columns: Mapping[str, type] = COLUMNS,
+        start_time: float | None = None,
+    ) -> None:
+        """The run's line in the HParams tab, written once, at its start; see `hparams_summary`."""
+        start_time = time.time() if start_time is None else start_time
+        summary = hparams_summary(
+            values, group=group, metrics=metrics, columns=columns, start_time=start_time
+        )
+        self._add(summary, 0, start_time)
+
+    def session_end(self, *, success: bool, wall_time: float | None = None) -> None:
+        """How the run ended, for the HParams tab; written once, at its end."""
+        wall_time = time.time() if wall_time is None else wall_time
+        self._add(session_end_summary(success=success, end_time=wall_time), 0, wall_time)
+
+    def flush(self) -> None:
+        """Brings everything so far to disk; the first one of a ``replace`` removes older files."""
+        self._writer.flush()
+        self._remove_older()
+
+    def close(self) -> None:
+        """Flushes and closes; a second call does nothing."""
+        self._writer.close()
+        self._remove_older()
+
+    def __enter__(self) -> RunWriter:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if kind is not None and self._older:
+            self._older = set(self._folder.glob(EVENT_FILES)) - self._older
+        self.close()
+
+    def _remove_older(self) -> None:
+        for path in self._older:
+            path.unlink(missing_ok=True)
+        self._older = set()
+
+    def _add_tensor(
+        self,
+        tag: str,
+        values: object,
+        metadata: SummaryMetadata,
+        step: int,
+        wall_time: float | None,
+    ) -> None:
+        value = Summary.Value(tag=tag, metadata=metadata, tensor=make_tensor_proto(values))
+        self._add(Summary(value=[value]), step, wall_time)
+
+    def _add(self, summary: Summary, step: int, wall_time: float | None) -> None:
+        wall_time = time.time() if wall_time is None else wall_time
+        self._writer.add_event(Event(wall_time=wall_time, step=step, summary=summary))

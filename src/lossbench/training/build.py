@@ -1,0 +1,70 @@
+"""The parts of a run, made from its config; whatever cannot be made raises `InputError`."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import nn
+
+from lossbench import targets
+from lossbench.config import Config
+from lossbench.data.preparation import PreparedData
+from lossbench.errors import InputError
+from lossbench.models import Classifier, build_classifier
+
+def build_model(config: Config, prepared: PreparedData, seed: int) -> Classifier:
+    """The backbone that ``config`` names, with its head, initialised from ``seed``."""
+    found = targets.find(config["_target_"], "model")
+    parameters = targets.bind(found, "model", targets.arguments_of(config, "head"), "input_shape")
+
+    def backbone(input_shape: tuple[int, int, int]) -> nn.Module:
+        return found(input_shape, **parameters)
+
+    return build_classifier(
+        backbone,
+        config["head"],
+        input_shape=prepared.train.images.shape[1:],
+        num_classes=len(prepared.class_names),
+        seed=seed,
+    )
+
+
+def build_optimizer(
+    config: Config,
+) -> Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]:
+    """A function from parameters to the optimiser that ``config`` names."""
+    found = targets.find(config["_target_"], "optimizer")
+    parameters = targets.bind(found, "optimizer", targets.arguments_of(config), "params")
+    return lambda weights: found(weights, **parameters)
+
+
+def build_schedule(config: Config, max_epochs: int) -> Callable[[float], float]:
+    """A function from the (fractional) epoch to the factor on the learning rate."""
+    found = targets.find(config["_target_"], "schedule")
+    parameters = targets.bind(found, "schedule", targets.arguments_of(config), "epoch", "max_epochs")
+    return lambda epoch: found(epoch, max_epochs, **parameters)
+
+
+def build_trainer(config: Config, callback: pl.Callback) -> pl.Trainer:
+    """Lightning's trainer, with everything off that our own callback does."""
+    if config["accelerator"] == "gpu" and not torch.cuda.is_available():
+        raise InputError("trainer.accelerator=gpu: there is no GPU here; use trainer=cpu or auto")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return pl.Trainer(
+            accelerator=config["accelerator"],
+            devices=1,
+            precision=config["precision"],
+            max_epochs=config["max_epochs"],
+            callbacks=[callback],
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+            limit_val_batches=0,
+        )

@@ -1,0 +1,59 @@
+"""From the outputs of a split to metrics and arrays, under the names of the record."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from lossbench.evaluation.histograms import loss_histogram
+from lossbench.evaluation.summary import evaluate
+from lossbench.training import objective
+from lossbench.training.passes import Outputs
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Metrics as ``split/group/metric`` and arrays as ``name/split``, and the decoded logits."""
+
+    metrics: dict[str, float]
+    arrays: dict[str, np.ndarray]
+    decoded: torch.Tensor
+
+
+def measure(
+    split: str,
+    outputs: Outputs,
+    loss: objective.Loss,
+    class_names: Sequence[str],
+    class_counts: Sequence[int],
+) -> Measured:
+    """Evaluate ``outputs`` of ``split`` under the yardstick and under the run's own ``loss``."""
+    loss = objective.frozen(loss)
+    with torch.no_grad():
+        decoded = objective.decode(loss, outputs.logits)
+        own = float(loss(outputs.logits, outputs.targets).mean())
+    targets = outputs.targets.numpy()
+    evaluation = evaluate(
+        decoded.numpy(),
+        targets,
+        class_names=class_names,
+        train_counts=class_counts,
+        log_prior_model=objective.model_log_prior(loss, class_counts),
+    )
+    metrics = {f"{split}/{name}": value for name, value in evaluation.metrics.items()}
+    metrics[f"{split}/loss/objective"] = own
+    arrays = {_with_split(name, split): array for name, array in evaluation.arrays.items()}
+    values = objective.per_sample(loss, outputs.logits, outputs.targets)
+    if values is not None:
+        arrays[f"histogram/objective/{split}"] = loss_histogram(values, targets, len(class_names))
+    return Measured(metrics, arrays, decoded)
+
+
+def _with_split(name: str, split: str) -> str:
+    # confusion -> confusion/val, histogram/cross_entropy -> histogram/cross_entropy/val,
+    # reliability/raw -> reliability/val/raw
+    group, _, rest = name.partition("/")
+    return f"{group}/{split}/{rest}" if group == "reliability" else f"{name}/{split}"

@@ -1,0 +1,92 @@
+"""The Lightning module: a model, a loss, an optimiser, a schedule."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+
+from lossbench.seeding import derive_seed
+
+
+@dataclass
+class Running:
+    """What the training steps of one epoch saw: logits in training mode, targets, losses."""
+
+    logits: list[Tensor] = field(default_factory=list)
+    targets: list[Tensor] = field(default_factory=list)
+    losses: list[Tensor] = field(default_factory=list)
+
+    def objective(self) -> float:
+        """The mean training loss per sample over the epoch."""
+        sizes = torch.tensor([len(targets) for targets in self.targets], dtype=torch.float64)
+        losses = torch.stack(self.losses).double().cpu()
+        return float((losses * sizes).sum() / sizes.sum())
+
+
+class ClassificationModule(pl.LightningModule):
+    """Trains ``model`` with ``loss``; what it measures is left to the callbacks.
+
+    The global generators are seeded afresh for each epoch, so that whatever a loss or a dropout
+    draws, the next epoch begins like that of every other run of the seed, and a resumed run goes
+    on bit for bit. ``schedule(epoch)`` is the factor on the learning rate at a (fractional) epoch.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        loss: Callable[[Tensor, Tensor], Tensor],
+        optimizer: Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer],
+        schedule: Callable[[float], float],
+        seed: int,
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.loss = loss
+        self.make_optimizer = optimizer
+        self.schedule = schedule
+        self.seed = seed
+        self.running = Running()
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """The optimiser over the model's and the loss's trainable parameters."""
+        optimizer = self.make_optimizer([p for p in self.parameters() if p.requires_grad])
+        for group in optimizer.param_groups:
+            group["base_lr"] = group["lr"]
+        return optimizer
+
+    def on_train_epoch_start(self) -> None:
+        """Begin the epoch: its seeds, its batch order, its place in the loss's schedule."""
+        epoch = self.current_epoch
+        seed = derive_seed(self.seed, "global", epoch)
+        torch.manual_seed(seed)
+        np.random.seed(seed % 2**32)
+        random.seed(seed)
+        self.running = Running()
+        self.trainer.train_dataloader.set_epoch(epoch)
+        if hasattr(self.loss, "set_epoch"):
+            self.loss.set_epoch(epoch, self.trainer.max_epochs)
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        """Set the learning rate of this step."""
+        fraction = batch_idx / max(1, self.trainer.num_training_batches)
+        factor = self.schedule(self.current_epoch + fraction)
+        for group in self.optimizers().param_groups:  # type: ignore[union-attr]
+            group["lr"] = group["base_lr"] * factor
+
+    def training_step(self, batch: tuple[Tensor, Tensor, Tensor], batch_idx: int) -> Tensor:
+        """The loss of one batch of (images, targets, sample ids)."""
+        images, targets, _ = batch
+        logits = self.model(images)
+        loss = self.loss(logits, targets)
+        loss = loss if loss.ndim == 0 else loss.mean()
+        self.running.logits.append(logits.detach())
+        self.running.targets.append(targets)
+        self.running.losses.append(loss.detach())
+        return loss

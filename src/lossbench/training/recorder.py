@@ -1,0 +1,257 @@
+"""What is measured at the end of each epoch, and kept: history, TensorBoard, checkpoint.
+
+The whole history travels in the checkpoint. A resumed run writes history.csv and the TensorBoard
+file again from it, so neither has a seam where the run was interrupted.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+
+from lossbench.config import Run, imbalance_label, name_of
+from lossbench.data.datamodule import LossbenchDataModule
+from lossbench.evaluation.histograms import LOG10_LOSS_EDGES, reweight
+from lossbench.evaluation.probabilities import cross_entropy
+from lossbench.records import files
+from lossbench.records.record import CHECKPOINT, HISTORY, TENSORBOARD
+from lossbench.tensorboard.hparams import ColumnValue, session_group
+from lossbench.tensorboard.writer import RunWriter
+from lossbench.training import objective
+from lossbench.training.measuring import Measured, measure
+from lossbench.training.module import ClassificationModule, Running
+from lossbench.training.passes import Outputs, collect
+from lossbench.training.results import write_figures
+
+Report = Callable[[int, Mapping[str, float]], None]
+
+HEADLINE = (
+    "test/cls/balanced_accuracy",
+    "test/cls/accuracy",
+    "test/cls/macro_f1",
+    "test/cls/worst_class_recall",
+    "test/cls/tail_recall",
+    "test/loss/cross_entropy",
+    "test/cal/expected_calibration_error",
+    "test/cal_adjusted/expected_calibration_error",
+)
+
+
+class NonFiniteLossError(RuntimeError):
+    """The training loss became NaN or infinite; the message names the loss and the epoch."""
+
+
+def train_pass_epochs(max_epochs: int) -> set[int]:
+    """The last epoch and up to five log-spaced ones before it, counted from 1.
+
+    An evaluation-mode pass over the training set after every epoch would cost 1.57 times the
+    training plus validation (measured, see ARCHITECTURE.md).
+    """
+    return {round(epoch) for epoch in np.geomspace(1, max_epochs, 6)}
+
+
+class Recorder(pl.Callback):
+    """Measures each epoch and writes what it measured into the run's folder.
+
+    ``report(epoch, row)``, which the owner may set, is called after each epoch, for progress displays.
+    """
+
+    def __init__(self, run: Run, data: LossbenchDataModule) -> None:
+        self.run = run
+        self.data = data.prepared
+        self.loaders = {"train": data.train_evaluation_loader, "test": data.test_dataloader}
+        if data.prepared.validation is not None:
+            self.loaders["val"] = data.val_dataloader
+        self.report: Report = lambda epoch, row: None
+        self.rows: list[dict[str, float]] = []
+        self.histograms: list[tuple[int, str, torch.Tensor]] = []
+        self.times: list[float] = []
+        self.measured: dict[str, Measured] = {}
+        self.outputs: dict[str, Outputs] = {}
+        self.writer: RunWriter | None = None
+        self._before = 0.0  # seconds spent before the interruption
+        self._began = time.perf_counter()
+
+    def seconds(self) -> float:
+        """The time spent on the run so far, interruptions left out."""
+        return self._before + time.perf_counter() - self._began
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the checkpoint keeps: the history so far."""
+        return {
+            "rows": self.rows,
+            "histograms": self.histograms,
+            "times": self.times,
+            "seconds": self.seconds(),
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take over the history of an interrupted run."""
+        self.rows = state_dict["rows"]
+        self.histograms = state_dict["histograms"]
+        self.times = state_dict["times"]
+        self._before = state_dict["seconds"]
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Open the TensorBoard file once the checkpoint is loaded."""
+        self.open_writer()
+
+    def open_writer(self) -> None:
+        """Open the TensorBoard file and write the history so far into it."""
+        self.writer = RunWriter(self.run.folder / TENSORBOARD, replace=True)
+        group = session_group(self.run.study, self.run.arm, self.run.cell)
+        self.writer.hparams(hparams(self.run), group=group, metrics=HEADLINE)
+        for row, wall_time in zip(self.rows, self.times, strict=True):
+            self._write_scalars(row, wall_time)
+        for epoch, tag, counts in self.histograms:
+            self._write_histogram(epoch, tag, counts, self.times[epoch - 1])
+        self.writer.flush()
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Measure, then keep: checkpoint first, for all else can be written again from it."""
+        assert isinstance(pl_module, ClassificationModule)
+        epoch = pl_module.current_epoch + 1
+        row: dict[str, float] = {
+            "epoch": epoch,
+            "learning_rate": trainer.optimizers[0].param_groups[0]["lr"],
+        }
+        row |= self._running(pl_module, epoch)
+        splits = ["val"] if "val" in self.loaders else []
+        if epoch in train_pass_epochs(trainer.max_epochs or epoch):
+            splits.append("train")
+        for split in splits:
+            row |= self.evaluate(split, trainer, pl_module).metrics
+        histograms = [
+            (epoch, tag, torch.from_numpy(counts))
+            for split in splits
+            for tag, counts in self._histograms(split)
+        ]
+        self.rows.append(row)
+        self.histograms += histograms
+        self.times.append(time.time())
+        files.write_with(self.run.folder / CHECKPOINT, trainer.save_checkpoint)
+        files.write_text(self.run.folder / HISTORY, self.history_csv())
+        self._write_scalars(row, self.times[-1])
+        for _, tag, counts in histograms:
+            self._write_histogram(epoch, tag, counts, self.times[-1])
+        assert self.writer is not None
+        self.writer.flush()
+        self.report(epoch, row)
+
+    def evaluate(
+        self, split: str, trainer: pl.Trainer, module: ClassificationModule
+    ) -> Measured:
+        """One pass over ``split``, measured and remembered as the newest of that split."""
+        context = trainer.precision_plugin.forward_context()
+        self.outputs[split] = collect(module.model, self.loaders[split](), context)
+        measured = measure(
+            split,
+            self.outputs[split],
+            module.loss,
+            self.data.class_names,
+            self.data.class_counts,
+        )
+        self.measured[split] = measured
+        return measured
+
+    def write_final(self, metrics: Mapping[str, float | None]) -> None:
+        """The last line of the history, so to say: final metrics, test histograms and figures."""
+        if self.writer is None:  # resumed after its last epoch: fit had nothing to start
+            self.open_writer()
+        assert self.writer is not None
+        epoch = len(self.rows)
+        rest = {tag: value for tag, value in metrics.items() if tag not in self.rows[-1]}
+        self.writer.scalars(rest, step=epoch)
+        for tag, counts in self._histograms("test"):
+            self.writer.histogram(tag, counts, LOG10_LOSS_EDGES, step=epoch)
+        write_figures(self.writer, self.measured, self.data, epoch)
+
+    def close(self, success: bool) -> None:
+        """Say in TensorBoard how the run ended."""
+        if self.writer is not None:
+            self.writer.session_end(success=success)
+            self.writer.close()
+
+    def history_csv(self) -> str:
+        """The history as CSV: a row per epoch, empty where a metric was not computed."""
+        columns = list(dict.fromkeys(key for row in self.rows for key in row))
+        stream = io.StringIO()
+        table = csv.DictWriter(stream, columns, restval="")
+        table.writeheader()
+        for row in self.rows:
+            table.writerow({k: "" if math.isnan(v) else repr(v) for k, v in row.items()})
+        return stream.getvalue()
+
+    def _running(self, module: ClassificationModule, epoch: int) -> dict[str, float]:
+        running: Running = module.running
+        value = running.objective()
+        if not math.isfinite(value):
+            raise NonFiniteLossError(
+                f"the loss {self.run.loss} became {value} in epoch {epoch}; "
+                "try a smaller optimizer.lr"
+            )
+        loss = objective.frozen(module.loss)
+        logits = torch.cat(running.logits).float().cpu()
+        decoded = objective.decode(loss, logits).detach().numpy()
+        targets = torch.cat(running.targets).cpu().numpy()
+        return {
+            "train/running/objective": value,
+            "train/running/cross_entropy": float(cross_entropy(decoded, targets).mean()),
+            "train/running/accuracy": float((decoded.argmax(axis=1) == targets).mean()),
+        }
+
+    def _histograms(self, split: str) -> list[tuple[str, np.ndarray]]:
+        """The loss histograms of a split, summed over classes; train also at the test's prior."""
+        arrays = self.measured[split].arrays
+        found = []
+        for name in ("cross_entropy", "objective"):
+            by_class = arrays.get(f"histogram/{name}/{split}")
+            if by_class is not None:
+                found.append((f"{split}/log10_loss/{name}", by_class.sum(axis=0)))
+        priors = self.data.priors
+        if split == "train" and priors["train"] != priors["test"]:
+            by_class = arrays["histogram/cross_entropy/train"]
+            counts = reweight(by_class, priors["test"]) * by_class.sum()
+            found.append(("train/log10_loss/cross_entropy_at_test_prior", counts))
+        return found
+
+    def _write_scalars(self, row: Mapping[str, float], wall_time: float) -> None:
+        assert self.writer is not None
+        scalars = {tag: value for tag, value in row.items() if tag != "epoch"}
+        self.writer.scalars(scalars, step=int(row["epoch"]), wall_time=wall_time)
+
+    def _write_histogram(
+        self, epoch: int, tag: str, counts: torch.Tensor, wall_time: float
+    ) -> None:
+        assert self.writer is not None
+        self.writer.histogram(
+            tag, counts.numpy(), LOG10_LOSS_EDGES, step=epoch, wall_time=wall_time
+        )
+
+
+def hparams(run: Run) -> dict[str, ColumnValue]:
+    """The run's values for the columns of the HParams tab."""
+    config = run.config
+    return {
+        "study": run.study,
+        "arm": run.arm,
+        "loss": run.loss,
+        "dataset": name_of(config["data"]),
+        "imbalance": imbalance_label(config),
+        "factor": config["imbalance"].get("factor"),
+        "model": run.model,
+        "head": config["model"]["head"],
+        "optimizer": name_of(config["optimizer"]),
+        "learning_rate": config["optimizer"]["lr"],
+        "weight_decay": config["optimizer"].get("weight_decay"),
+        "batch_size": config["data"]["batch_size"],
+        "epochs": config["trainer"]["max_epochs"],
+    }

@@ -1,0 +1,90 @@
+"""What a finished run leaves: final metrics, arrays, outputs and figures."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from lossbench.data.preparation import PreparedData
+from lossbench.evaluation.histograms import LOG10_LOSS_EDGES
+from lossbench.records import files
+from lossbench.records.record import ARRAYS, OUTPUTS
+from lossbench.tensorboard import figures
+from lossbench.tensorboard.writer import RunWriter
+from lossbench.training import objective
+from lossbench.training.measuring import Measured
+from lossbench.training.passes import Outputs
+
+HALF_PRECISION_ABOVE = 200 * 2**20  # bytes of float32 logits
+
+
+def final_metrics(
+    measured: dict[str, Measured], outputs: dict[str, Outputs], data: PreparedData
+) -> dict[str, float | None]:
+    """Every metric of every split, and each split's outputs under every loss of the catalogue.
+
+    What is undefined or infinite is None.
+    """
+    found: dict[str, float] = {}
+    for split, result in measured.items():
+        found |= result.metrics
+        scores = objective.scores(result.decoded, outputs[split].targets, data.class_counts)
+        found |= {f"{split}/loss/{key}": value for key, value in scores.items()}
+        # the yardstick is in float64; the catalogue's cross-entropy is the same up to rounding
+        found |= {
+            key: value for key, value in result.metrics.items() if key.endswith("/cross_entropy")
+        }
+    return {key: value if math.isfinite(value) else None for key, value in sorted(found.items())}
+
+
+def write_arrays(folder: Path, measured: dict[str, Measured]) -> None:
+    """`arrays.npz`: confusion matrices, reliability bins and histograms of every split."""
+    arrays = {name: array for result in measured.values() for name, array in result.arrays.items()}
+    files.write_arrays(folder / ARRAYS, {"edges": LOG10_LOSS_EDGES} | arrays)
+
+
+def write_outputs(
+    folder: Path, measured: dict[str, Measured], outputs: dict[str, Outputs]
+) -> None:
+    """`outputs.npz`: decoded logits (raw ones too where they differ), targets and sample ids."""
+    size = sum(measured[split].decoded.numel() * 4 for split in outputs)
+    dtype = torch.float16 if size > HALF_PRECISION_ABOVE else torch.float32
+    arrays: dict[str, np.ndarray] = {}
+    for split, output in outputs.items():
+        decoded = measured[split].decoded
+        arrays[f"logits/{split}"] = decoded.to(dtype).numpy()
+        if not torch.equal(decoded, output.logits):
+            arrays[f"raw_logits/{split}"] = output.logits.to(dtype).numpy()
+        arrays[f"targets/{split}"] = output.targets.numpy()
+        arrays[f"ids/{split}"] = output.ids.numpy()
+    files.write_arrays(folder / OUTPUTS, arrays)
+
+
+def write_figures(
+    writer: RunWriter, measured: dict[str, Measured], data: PreparedData, epoch: int
+) -> None:
+    """The figures of TensorBoard's Images tab, drawn once, from the last epoch."""
+    arrays = {name: array for result in measured.values() for name, array in result.arrays.items()}
+    names = data.class_names
+    summed = {
+        split: arrays[f"histogram/cross_entropy/{split}"].sum(axis=0) for split in measured
+    }
+    drawn = {
+        "loss_histogram/cross_entropy": figures.loss_histogram_figure(
+            summed, LOG10_LOSS_EDGES, num_classes=len(names)
+        )
+    }
+    for split in ("val", "test"):
+        if split in measured:
+            drawn |= {
+                f"{split}/reliability": figures.reliability_figure(
+                    arrays[f"reliability/{split}/raw"], arrays[f"reliability/{split}/adjusted"]
+                ),
+                f"{split}/confusion": figures.confusion_figure(arrays[f"confusion/{split}"], names),
+            }
+    for tag, figure in drawn.items():
+        png, width, height = figures.to_png(figure)
+        writer.image(tag, png, width, height, step=epoch)

@@ -1,0 +1,259 @@
+"""One run from one config: skip it if it is done, resume it if it was interrupted, record it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import torch
+
+from lossbench.config import Config, Run
+from lossbench.data.configured import prepared_data
+from lossbench.data.datamodule import LossbenchDataModule
+from lossbench.data.loader import first_batches_fingerprint
+from lossbench.errors import InputError
+from lossbench.records import Record, RunLock, files, run_state
+from lossbench.records.record import (
+    ARRAYS,
+    CHECKPOINT,
+    CONFIG,
+    HISTORY,
+    LOCK,
+    OUTPUTS,
+    TENSORBOARD,
+    TRACEBACK,
+)
+from lossbench.seeding import derive_seed
+from lossbench.training import build, objective, results
+from lossbench.training.environment import git_commit, hardware, prepare_process, versions
+from lossbench.training.module import ClassificationModule
+from lossbench.training.recorder import Recorder
+
+log = logging.getLogger("lossbench")
+
+Progress = Callable[[int, Mapping[str, float]], None]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended: ``done`` or ``failed``; ``new`` is False if it had ended so before."""
+
+    state: str
+    folder: Path
+    reason: str | None = None
+    new: bool = True
+
+
+def execute(run: Run, progress: Progress | None = None) -> Outcome:
+    """Make sure that ``run`` is done: find it finished, resume it, or train it.
+
+    ``progress(epoch, row)`` is called after each epoch. A run that fails in training is recorded
+    and returned as failed. `InputError` is raised before anything is written, and `LockedError`
+    if another process writes the run.
+    """
+    ended = already_ended(run)
+    if ended is not None:
+        return ended
+    training = Training(run)
+    make_folder(run.folder)
+    with RunLock(run.folder / LOCK) as lock:
+        ended = already_ended(run)  # another process may have finished it in the meantime
+        if ended is not None:
+            return ended
+        files.remove_leftovers(run.folder)
+        before = run_state(run.folder).record
+        if before is not None and before.status != "running":
+            clear(run.folder)
+
+        def report(epoch: int, row: Mapping[str, float]) -> None:
+            lock.beat(epoch=epoch, epochs=run.config["trainer"]["max_epochs"])
+            if progress is not None:
+                progress(epoch, row)
+
+        return training.train_and_record(report)
+
+
+def already_ended(run: Run) -> Outcome | None:
+    """The outcome of ``run`` if it is done or has failed and is not to be repeated."""
+    before = run_state(run.folder)
+    if before.record is None or run.config["rerun"]:
+        return None
+    if before.record.status == "done":
+        return Outcome("done", run.folder, new=False)
+    if before.record.status == "failed" and not run.config["retry_failed"]:
+        return Outcome("failed", run.folder, before.record.reason, new=False)
+    return None
+
+
+def make_folder(folder: Path) -> None:
+    """Make the run's folder; raises `InputError` if it cannot be made or written."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        writable = os.access(folder, os.W_OK)
+    except OSError as error:
+        raise InputError(
+            f"runs_dir: {folder} cannot be made ({error.strerror}); "
+            "choose a folder that can be written with runs_dir=FOLDER"
+        ) from error
+    if not writable:
+        raise InputError(
+            f"runs_dir: {folder} cannot be written; choose another folder with runs_dir=FOLDER"
+        )
+
+
+def clear(folder: Path) -> None:
+    """Remove the earlier result of a run that is repeated."""
+    for name in (CHECKPOINT, HISTORY, ARRAYS, OUTPUTS, TRACEBACK):
+        (folder / name).unlink(missing_ok=True)
+    shutil.rmtree(folder / TENSORBOARD, ignore_errors=True)
+
+
+def record_failure(run: Run, reason: str) -> Outcome:
+    """Record ``run`` as failed for a reason that its own process could not write down."""
+    make_folder(run.folder)
+    with RunLock(run.folder / LOCK):
+        record = run_state(run.folder).record or blank_record(run)
+        files.write_text(run.folder / CONFIG, dump(run.config))
+        replace(record, status="failed", reason=reason).write(run.folder)
+    return Outcome("failed", run.folder, reason)
+
+
+def blank_record(run: Run) -> Record:
+    """The record of ``run`` as far as its config tells."""
+    return Record(
+        status="running",
+        study=run.study,
+        arm=run.arm,
+        cell=run.cell,
+        identity=run.identity,
+        seed=run.seed,
+        loss=run.loss,
+        model=run.model,
+        started=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+
+
+def dump(config: Config) -> str:
+    """``config`` as YAML."""
+    import yaml
+
+    return yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
+
+
+class Training:
+    """One run, built from its config; building raises `InputError` and writes nothing."""
+
+    def __init__(self, run: Run) -> None:
+        config = run.config
+        self.run = run
+        prepare_process(config["trainer"]["threads"])
+        self.prepared, settings = prepared_data(config)
+        self.data = LossbenchDataModule(self.prepared, settings, run.seed)
+        # the model before the loss: what a loss draws when it is made moves no weight
+        self.model = build.build_model(config["model"], self.prepared, run.seed)
+        torch.manual_seed(derive_seed(run.seed, "loss"))
+        self.loss = objective.build_loss(config["loss"], self.prepared.class_counts)
+        epochs = config["trainer"]["max_epochs"]
+        self.module = ClassificationModule(
+            self.model,
+            self.loss,
+            build.build_optimizer(config["optimizer"]),
+            build.build_schedule(config["schedule"], epochs),
+            run.seed,
+        )
+        self.recorder = Recorder(run, self.data)
+        self.trainer = build.build_trainer(config["trainer"], self.recorder)
+
+    def train_and_record(self, report: Progress) -> Outcome:
+        """Train from the start or the checkpoint; leave a record that is done or failed."""
+        folder = self.run.folder
+        record = self._record()
+        files.write_text(folder / CONFIG, dump(self.run.config))
+        record.write(folder)
+        self.recorder.report = report
+        try:
+            self._fit(readable_checkpoint(folder))
+            metrics = self._finish()
+        except Exception as error:
+            files.write_text(folder / TRACEBACK, traceback.format_exc())
+            self.recorder.close(success=False)
+            reason = one_line(error)
+            replace(record, status="failed", reason=reason).write(folder)
+            return Outcome("failed", folder, reason)
+        seconds = round(self.recorder.seconds(), 3)
+        replace(record, status="done", metrics=metrics, seconds=seconds).write(folder)
+        return Outcome("done", folder)
+
+    def _record(self) -> Record:
+        prepared = self.prepared
+        return replace(
+            blank_record(self.run),
+            fingerprints={
+                "subset": prepared.subset_fingerprint,
+                "init": self.model.fingerprint(),
+                "batches": first_batches_fingerprint(self.data.train_dataloader()),
+            },
+            class_names=list(prepared.class_names),
+            class_counts=[int(count) for count in prepared.class_counts],
+            priors={
+                split: None if prior is None else [float(share) for share in prior]
+                for split, prior in prepared.priors.items()
+            },
+            versions=versions(),
+            git=git_commit(),
+            hardware=hardware(self.trainer.strategy.root_device),
+        )
+
+    def _fit(self, checkpoint: Path | None) -> None:
+        try:
+            self.trainer.fit(
+                self.module, datamodule=self.data, ckpt_path=checkpoint, weights_only=True
+            )
+        except SystemExit as stop:
+            if isinstance(stop.__context__, KeyboardInterrupt):  # Lightning's answer to Ctrl-C
+                raise KeyboardInterrupt from stop
+            raise
+
+    def _finish(self) -> dict[str, float | None]:
+        """Evaluate the test split, once, and write all but the record; return its metrics."""
+        recorder, folder = self.recorder, self.run.folder
+        self.module.to(self.trainer.strategy.root_device)
+        for split in recorder.loaders:  # a run resumed after its last epoch has measured none
+            if split not in recorder.measured:
+                recorder.evaluate(split, self.trainer, self.module)
+        metrics = results.final_metrics(recorder.measured, recorder.outputs, self.prepared)
+        results.write_arrays(folder, recorder.measured)
+        results.write_outputs(folder, recorder.measured, recorder.outputs)
+        recorder.write_final(metrics)
+        recorder.close(success=True)
+        return metrics
+
+
+def readable_checkpoint(folder: Path) -> Path | None:
+    """The checkpoint of an interrupted run; one that cannot be read is renamed, and named."""
+    path = folder / CHECKPOINT
+    if not path.exists():
+        return None
+    try:
+        torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        aside = path.with_suffix(".damaged")
+        os.replace(path, aside)
+        log.warning("%s cannot be read (%s); moved to %s, starting over", path, error, aside.name)
+        return None
+    return path
+
+
+def one_line(error: BaseException) -> str:
+    """The first line of an error, with its type where the message alone would not tell."""
+    text = str(error).strip().splitlines()
+    first = text[0] if text else ""
+    return first if isinstance(error, ValueError | RuntimeError) and first else (
+        f"{type(error).__name__}: {first}"
+    )

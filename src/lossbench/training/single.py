@@ -1,0 +1,53 @@
+"""`lossbench train`: one run, with its progress and its result on the terminal."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+
+from rich.console import Console
+
+from lossbench.config import Run
+from lossbench.records import LockedError, read_record
+from lossbench.training.run import execute
+
+SHOWN = {
+    "test/cls/balanced_accuracy": "balanced accuracy",
+    "test/cls/accuracy": "accuracy",
+    "test/cls/worst_class_recall": "worst class recall",
+    "test/loss/cross_entropy": "cross-entropy",
+    "test/cal/expected_calibration_error": "expected calibration error",
+}
+
+
+def train(run: Run) -> int:
+    """Train ``run``, say how it goes and how it ended; returns the exit code."""
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    epochs = run.config["trainer"]["max_epochs"]
+
+    def progress(epoch: int, row: Mapping[str, float]) -> None:
+        words = [f"epoch {epoch}/{epochs}", f"objective {row['train/running/objective']:.4f}"]
+        if "val/cls/balanced_accuracy" in row:
+            words.append(f"val balanced accuracy {row['val/cls/balanced_accuracy']:.4f}")
+        console.print("  ".join(words))
+
+    console.print(f"{run.arm} on {run.cell}, seed {run.seed}")
+    try:
+        outcome = execute(run, progress)
+    except LockedError as error:
+        console.print(f"lossbench: {error}; wait for it, or stop it")
+        return 1
+    if outcome.state == "failed":
+        console.print(f"lossbench: the run failed: {outcome.reason} ({outcome.folder})")
+        if not outcome.new:
+            console.print("it failed earlier; repeat it with retry_failed=true")
+        return 1
+    if not outcome.new:
+        console.print("already done; repeat it with rerun=true")
+    metrics = read_record(outcome.folder).metrics
+    for tag, words in SHOWN.items():
+        value = metrics.get(tag)
+        print(f"test {words:28} {'undefined' if value is None else f'{value:.4f}'}")
+    print(f"results in {outcome.folder}")
+    sys.stdout.flush()
+    return 0
