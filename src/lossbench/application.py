@@ -1,7 +1,7 @@
 """The Hydra application behind `lossbench train` and `lossbench sweep`.
 
-Hydra composes the config and calls back: `train_one` for one run, our sweeper for many. What
-Hydra refuses becomes one line that names the value and the nearest valid name.
+Hydra composes the config and calls back: our task for one run, our sweeper for many. What Hydra
+refuses becomes one line that names the value and the nearest valid name.
 """
 
 from __future__ import annotations
@@ -22,22 +22,24 @@ def run_application(command: str, arguments: list[str]) -> int:
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
-    own = own_config_folder(arguments)
-    register_experiments(own)
+    register_experiments(own_config_folder(arguments))
     # Hydra's own error report hides what we need to explain: let its exceptions through
     os.environ["HYDRA_FULL_ERROR"] = "1"
-    os.environ["LOSSBENCH_COMMAND"] = command
-    multirun = {"-m", "--multirun"} & set(arguments)
     sys.argv = [f"lossbench {command}", *arguments]
-    if command == "sweep" and not multirun:
+    if command == "sweep" and not {"-m", "--multirun"} & set(arguments):
         sys.argv.append("--multirun")
+    single.clear()
     try:
-        hydra.main(config_path=str(folder("configs")), config_name="train")(train_one)()
+        hydra.main(config_path=str(folder("configs")), config_name="train")(hydra_task)()
     except (HydraException, OmegaConfBaseException) as error:
-        raise explain(error, arguments) from error
+        raise explain(error) from error
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else 0
-    return 0
+    if not single:
+        return 0
+    from lossbench.training.single import train
+
+    return train(Run(resolve(single.pop())))
 
 
 def own_config_folder(arguments: list[str]) -> Path | None:
@@ -56,30 +58,28 @@ def own_config_folder(arguments: list[str]) -> Path | None:
     return None
 
 
-def train_one(config: Any) -> dict[str, Any]:
-    """Hydra's task function: train the one run that ``config`` describes.
+single: list[Any] = []  # the composed config of `lossbench train`, for after Hydra
 
-    Called in this process for `lossbench train`, and by any Hydra launcher for a sweep's runs.
-    In a sweep it returns the outcome and never raises, so that the others go on.
+
+def hydra_task(config: Any) -> dict[str, Any]:
+    """Hydra's task function.
+
+    In a sweep, called by any launcher in any process: trains the run and returns its outcome;
+    a run that fails is an outcome too, so that the others go on. For one run it only keeps the
+    config, which is trained when Hydra is done, for Hydra prints more than one line of an error.
     """
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
 
-    choices = HydraConfig.get()
-    run = Run(resolve(config))
-    if choices.mode == RunMode.MULTIRUN:
+    if HydraConfig.get().mode == RunMode.MULTIRUN:
         from lossbench.sweeps.worker import execute_reported
 
-        return execute_reported(run)
-    from lossbench.training.single import train
-
-    code = train(run)
-    if code:
-        sys.exit(code)
+        return execute_reported(Run(resolve(config)))
+    single.append(config)
     return {}
 
 
-def explain(error: Exception, arguments: list[str]) -> InputError:
+def explain(error: Exception) -> InputError:
     """What Hydra or OmegaConf refused, in one line."""
     from hydra.errors import MissingConfigException, OverrideParseException
 
@@ -95,19 +95,18 @@ def explain(error: Exception, arguments: list[str]) -> InputError:
     found = re.search(r"Could not override '([^']+)'", text)
     if found:
         return _unknown_key(found[1], error.__cause__)
-    if "Ambiguous value for argument" in text:
+    several = re.search(r"Ambiguous value for argument '([^']*)'", text)
+    if several:
         return InputError(
-            f"{re.search(r"argument '([^']*)'", text)[1]} names several values: "  # type: ignore[index]
-            "use `lossbench sweep` to run them all"
+            f"{several[1]} names several values: use `lossbench sweep` to run them all"
         )
     return InputError(" ".join(text.split()))
 
 
 def _unknown_key(path: str, cause: BaseException | None) -> InputError:
     parent = getattr(cause, "parent_node", None)
-    names = [str(key) for key in parent] if parent is not None else []
+    names = [str(key) for key in parent or [] if key != "hydra"]
     where, _, key = path.rpartition(".")
     if not names:
         return InputError(f"unknown config key {path!r}")
-    error = unknown(f"parameter of {where}" if where else "config key", key, names)
-    return error
+    return unknown(f"parameter of {where}" if where else "config key", key, names)

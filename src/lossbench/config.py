@@ -108,13 +108,13 @@ def resolve(config: DictConfig) -> Config:
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
+    ours = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
     try:
-        plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+        plain = OmegaConf.to_container(ours, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
         raise InputError(str(error).splitlines()[0]) from error
     assert isinstance(plain, dict)
-    resolved: Config = {str(key): value for key, value in plain.items() if key != "hydra"}
-    resolved.pop("experiment", None)
+    resolved: Config = {str(key): value for key, value in plain.items()}
     check(resolved)
     return resolved
 

@@ -41,7 +41,8 @@ class LossbenchDataModule(pl.LightningDataModule):
 
     def val_dataloader(self) -> BatchLoader | list[BatchLoader]:
         """The validation images; an empty list, which Lightning skips, if there are none."""
-        return self._loader(self.prepared.validation) if self.prepared.validation else []
+        validation = self.prepared.validation
+        return [] if validation is None else self._loader(validation)
 
     def test_dataloader(self) -> BatchLoader:
         """The test images."""

@@ -48,10 +48,10 @@ def step(available: NDArray[np.int64], factor: float) -> NDArray[np.int64]:
 
 def counts(available: NDArray[np.int64], counts: Sequence[int] | None = None) -> ArrayLike:
     """The numbers in ``counts``, from the first to the last class of the class order."""
-    if counts is None:
+    if not isinstance(counts, Sequence):
         raise InputError(
-            f"imbalance=counts needs imbalance.counts=[...] with {len(available)} numbers,"
-            " from the first to the last class"
+            f"imbalance.counts={counts} must be a list of {len(available)} numbers, from the first"
+            " to the last class of the class order"
         )
     return list(counts)
 

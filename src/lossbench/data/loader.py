@@ -79,6 +79,8 @@ class BatchLoader:
         """Draw order and augmentation of ``epoch`` (from 0) at the next iteration."""
         self._epoch = epoch
 
+    batch_sampler = None  # where Lightning finds a sampler, it asks for this too
+
     @property
     def sampler(self) -> BatchLoader:
         """Lightning calls ``loader.sampler.set_epoch(epoch)`` before every epoch."""

@@ -63,9 +63,7 @@ class DataSettings:
         _check_whole_number("data.batch_size", self.batch_size, 1)
         _check_whole_number("data.validation_per_class", self.validation_per_class, 0)
         if self.validation_prior not in ("balanced", "training"):
-            raise unknown(
-                "data.validation_prior", self.validation_prior, ("balanced", "training")
-            )
+            raise unknown("data.validation_prior", self.validation_prior, ("balanced", "training"))
 
 
 def _check_whole_number(name: str, value: object, least: int) -> None:
@@ -121,10 +119,9 @@ class PreparedData:
     def priors(self) -> dict[str, list[float] | None]:
         """Class shares of the parts: ``{"train": [...], "val": [...] or None, "test": [...]}``."""
         classes = len(self.class_names)
-        validation = self.validation.prior(classes) if self.validation else None
         return {
             "train": self.train.prior(classes),
-            "val": validation,
+            "val": None if self.validation is None else self.validation.prior(classes),
             "test": self.test.prior(classes),
         }
 

@@ -26,17 +26,19 @@ def split_validation(
         class_names: one per class.
 
     Returns ``(pool, validation)``: sorted, disjoint indices that together make up all N.
-    Raises `InputError` for a class that would keep no training image.
+    Raises `InputError`, naming the smallest class, if it would keep no training image.
     """
+    available = np.bincount(targets, minlength=len(class_names))
+    if per_class >= available.min():
+        raise InputError(
+            f"data.validation_per_class={per_class} leaves class"
+            f" {class_names[available.argmin()]!r} without a training image: it has"
+            f" {available.min()}; take at most {max(available.min() - 1, 0)}"
+        )
     chosen = np.zeros(len(targets), dtype=bool)
-    for label, name in enumerate(class_names):
-        indices = np.flatnonzero(targets == label)
-        if len(indices) <= per_class:
-            raise InputError(
-                f"data.validation_per_class={per_class} leaves class {name!r} without a training"
-                f" image: it has {len(indices)}; take at most {max(len(indices) - 1, 0)}"
-            )
-        chosen[generator(seed, "split", label).permutation(indices)[:per_class]] = True
+    for label in range(len(class_names)):
+        indices = generator(seed, "split", label).permutation(np.flatnonzero(targets == label))
+        chosen[indices[:per_class]] = True
     return np.flatnonzero(~chosen), np.flatnonzero(chosen)
 
 

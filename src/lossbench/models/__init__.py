@@ -6,7 +6,7 @@ a head maps features to logits ``(N, num_classes)``.
 
 from __future__ import annotations
 
-from lossbench.models.backbones import CifarResNet, ConvNet, MLP
+from lossbench.models.backbones import MLP, CifarResNet, ConvNet
 from lossbench.models.classifier import Classifier, build_classifier
 from lossbench.models.heads import HEADS, CosineHead, LinearHead
 

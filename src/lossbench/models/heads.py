@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 
 class LinearHead(nn.Linear):
-    """``z = W x + b``: ``weight`` is ``(C, F)``, ``bias`` ``(C,)``, initialised as ``nn.Linear``."""
+    """``z = W x + b``: ``weight`` ``(C, F)``, ``bias`` ``(C,)``, initialised as ``nn.Linear``."""
 
     def __init__(self, in_features: int, num_classes: int) -> None:
         super().__init__(in_features, num_classes)
@@ -19,7 +19,7 @@ class CosineHead(nn.Module):
 
     ``weight`` is ``(C, F)`` with rows that start as random directions of length 1. The arithmetic
     is float32 under autocast too (half precision is too coarse near 1), so the cosines are at least
-    float32. Rounding can put a cosine above 1 by about 1e-7. Features of length 0 have cosine 0.
+    float32. Rounding can put a cosine slightly above 1. Features of length 0 have cosine 0.
 
     Source: the normalised classifier of Cao et al. (LDAM, NeurIPS 2019).
     """
@@ -44,4 +44,4 @@ HEADS: dict[str, type[LinearHead] | type[CosineHead]] = {
     "linear": LinearHead,
     "cosine": CosineHead,
 }
-"""The heads by the name that ``model.head`` gives them: ``HEADS[name](in_features, num_classes)``."""
+"""The heads by the names of ``model.head``; called with ``(in_features, num_classes)``."""

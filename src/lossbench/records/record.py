@@ -9,11 +9,10 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from lossbench.records import files
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas
 
 SCHEMA = 1
@@ -79,6 +78,8 @@ class Record:
 
     def arrays(self) -> dict[str, np.ndarray]:
         """The run's `arrays.npz`: confusion matrices, reliability bins and loss histograms."""
+        import numpy as np
+
         path = self.folder / ARRAYS
         try:
             with np.load(path, allow_pickle=False) as stored:

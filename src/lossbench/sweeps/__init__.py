@@ -1,0 +1,1 @@
+"""Which runs a sweep consists of, and how they are run on this machine."""

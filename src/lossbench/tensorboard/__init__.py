@@ -16,6 +16,4 @@ import sys
 import types
 
 if "tensorflow" not in sys.modules:
-    sys.modules.setdefault(
-        "tensorboard.compat.notf", types.ModuleType("tensorboard.compat.notf")
-    )
+    sys.modules.setdefault("tensorboard.compat.notf", types.ModuleType("tensorboard.compat.notf"))

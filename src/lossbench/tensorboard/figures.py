@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
 BLUE, VERMILLION, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
 GREY = "#666666"
-WIDTH = 480
-"""Pixels. TensorBoard fits images into flat cards, so figures are wider than high."""
+WIDTH = 350
+"""Pixels: the width of TensorBoard's image card, which scales anything else without smoothing."""
 DOTS_PER_INCH = 100
-FONT_SIZE = 10
+FONT_SIZE = 8
 CELL_TEXTS_UP_TO = 12
 NAMES_UP_TO = 20
 """With more classes than this the axes show class numbers instead of names."""
@@ -73,10 +73,17 @@ def loss_histogram_figure(
     for (name, counts), colour in zip(histograms.items(), colours, strict=False):
         fractions = _fractions(name, np.asarray(counts, np.float64), edges)
         first = colour == BLUE
-        axes.stairs(fractions, drawn_edges, fill=first, alpha=0.35 if first else 1.0, color=colour,
-                    linewidth=1.6, label=name)
+        axes.stairs(
+            fractions,
+            drawn_edges,
+            fill=first,
+            alpha=0.35 if first else 1.0,
+            color=colour,
+            linewidth=1.3,
+            label=name,
+        )
         if first:
-            axes.stairs(fractions, drawn_edges, color=colour, linewidth=1.2)
+            axes.stairs(fractions, drawn_edges, color=colour)
     _mark_losses(axes, num_classes)
     axes.set_xscale("log")
     axes.set_xlim(drawn_edges[0], drawn_edges[-1])
@@ -113,14 +120,34 @@ def reliability_figure(
         share = count / max(count.sum(), 1.0)
         error = np.nansum(share * np.abs(accuracy - confidence))
         filled = count > 0
-        left.plot(confidence[filled], accuracy[filled], color=colour, marker=marker,
-                  markersize=4, linewidth=1.5, label=f"{name} {error:.3f}")
-        right.stairs(share, np.linspace(0, 1, len(bins) + 1), color=colour, linewidth=1.5,
-                     fill=colour == BLUE, alpha=0.35 if colour == BLUE else 1)
+        left.plot(
+            confidence[filled],
+            accuracy[filled],
+            color=colour,
+            marker=marker,
+            markersize=3,
+            linewidth=1.2,
+            label=f"{name} {error:.3f}",
+        )
+        right.stairs(
+            share,
+            np.linspace(0, 1, len(bins) + 1),
+            color=colour,
+            linewidth=1.2,
+            fill=colour == BLUE,
+            alpha=0.35 if colour == BLUE else 1,
+        )
     left.set_ylim(0, 1)
     left.set_ylabel("accuracy")
-    left.legend(loc="upper left", frameon=False, fontsize=FONT_SIZE, borderaxespad=0.1,
-                title="calibration error", title_fontsize=FONT_SIZE, alignment="left")
+    left.legend(
+        loc="upper left",
+        frameon=False,
+        fontsize=FONT_SIZE,
+        borderaxespad=0.1,
+        title="calibration error",
+        title_fontsize=FONT_SIZE,
+        alignment="left",
+    )
     right.set_ylim(0, None)
     right.set_ylabel("fraction of samples")
     for axes in (left, right):
@@ -130,9 +157,7 @@ def reliability_figure(
     return figure
 
 
-def confusion_figure(
-    matrix: np.ndarray, class_names: Sequence[str], *, title: str = ""
-) -> Figure:
+def confusion_figure(matrix: np.ndarray, class_names: Sequence[str], *, title: str = "") -> Figure:
     """A confusion matrix with each row divided by its sum; a row without samples is grey.
 
     Colour follows the square root of the fraction, so that rare confusions show. With up to 12
@@ -157,7 +182,11 @@ def confusion_figure(
     share = np.divide(matrix, totals, out=np.full_like(matrix, np.nan), where=totals > 0)
     in_cells = size <= CELL_TEXTS_UP_TO
     figure, (axes,) = _figure(
-        title, height=320, left=0.23, right=0.97 if in_cells else 0.92, names=[*map(_short, class_names)]
+        title,
+        height=260,
+        left=0.25 if size <= NAMES_UP_TO else 0.14,
+        right=0.97 if in_cells else 0.88,
+        names=[_short(name) for name in class_names],
     )
     axes.set_facecolor("#BBBBBB")
     image = axes.imshow(
@@ -166,8 +195,15 @@ def confusion_figure(
     if in_cells:
         for row, column in np.argwhere(share >= 0.005):
             value = share[row, column]
-            axes.text(column, row, f"{100 * value:.0f}", ha="center", va="center",
-                      fontsize=FONT_SIZE - 1, color="white" if value > 0.35 else "black")
+            axes.text(
+                column,
+                row,
+                f"{100 * value:.0f}",
+                ha="center",
+                va="center",
+                fontsize=FONT_SIZE,
+                color="white" if value > 0.35 else "black",
+            )
     else:
         bar = figure.colorbar(image, ax=axes, ticks=[0, 0.05, 0.25, 0.5, 1], fraction=0.05)
         bar.ax.set_yticklabels(["0", "5%", "25%", "50%", "100%"], fontsize=FONT_SIZE)
@@ -195,7 +231,7 @@ def recall_figure(
     ordered, places = recall[order], np.arange(len(order))
     absent = np.isnan(ordered)
     mean = ordered[~absent].mean() if not absent.all() else math.nan
-    names = [f"{_short(class_names[index])} {train_counts[index]}" for index in order]
+    names = [f"{_short(class_names[index])}: {train_counts[index]}" for index in order]
     if len(order) > NAMES_UP_TO:
         names = [str(train_counts[index]) for index in order]
     figure, (axes,) = _figure(f"{title} (mean {mean:.3f})".lstrip(), names=names)
@@ -210,15 +246,15 @@ def recall_figure(
     axes.set_ylim(0, 1.05)
     axes.set_ylabel("recall")
     _class_ticks(axes, "x", names, numbered=False)
-    axes.set_xlabel("classes by training count")
+    axes.set_xlabel("classes and their training counts")
     return figure
 
 
 def _figure(
     title: str,
     *,
-    height: int = 270,
-    left: float = 0.14,
+    height: int = 210,
+    left: float = 0.16,
     right: float = 0.97,
     names: Sequence[str] = (),
     widths: tuple[int, ...] = (1,),
@@ -226,17 +262,16 @@ def _figure(
     """A figure of WIDTH x ``height`` pixels with axes side by side, and room for tilted names."""
     from matplotlib.figure import Figure
 
-    bottom = (50 + (5 * max(map(len, names)) if _tilted(names) else 0)) / height
+    bottom = (40 + (3.6 * max(map(len, names)) if _tilted(names) else 0)) / height
     figure = Figure(figsize=(WIDTH / DOTS_PER_INCH, height / DOTS_PER_INCH), dpi=DOTS_PER_INCH)
-    grid = figure.add_gridspec(
-        1, len(widths), width_ratios=widths, left=left, right=right, bottom=bottom, top=0.9,
-        wspace=0.5,
-    )
-    every = [figure.add_subplot(part) for part in grid]
-    figure.suptitle(title, fontsize=FONT_SIZE + 1, y=0.985)
+    figure.subplots_adjust(left=left, right=right, bottom=bottom, top=0.9, wspace=0.5)
+    every = list(figure.subplots(1, len(widths), squeeze=False, width_ratios=widths)[0])
+    figure.suptitle(title, fontsize=FONT_SIZE + 1, y=0.99)
     for axes in every:
         axes.spines[["top", "right"]].set_visible(False)
         axes.tick_params(labelsize=FONT_SIZE)
+        axes.xaxis.label.set_fontsize(FONT_SIZE)
+        axes.yaxis.label.set_fontsize(FONT_SIZE)
     return figure, every
 
 
@@ -258,8 +293,16 @@ def _mark_losses(axes: Axes, num_classes: int) -> None:
         marks.append((math.log(num_classes), f" log {num_classes}", "left"))
     for value, label, side in marks:
         axes.axvline(value, color=GREY, linestyle=":", linewidth=1.2)
-        axes.text(value, 0.99, label, transform=axes.get_xaxis_transform(), ha=side, va="top",
-                  color=GREY, fontsize=FONT_SIZE)
+        axes.text(
+            value,
+            0.99,
+            label,
+            transform=axes.get_xaxis_transform(),
+            ha=side,
+            va="top",
+            color=GREY,
+            fontsize=FONT_SIZE,
+        )
 
 
 def _short(name: str) -> str:
@@ -270,9 +313,7 @@ def _tilted(names: Sequence[str]) -> bool:
     return len(names) <= NAMES_UP_TO and max(map(len, names), default=0) > 2
 
 
-def _class_ticks(
-    axes: Axes, which: str, names: Sequence[str], *, numbered: bool = True
-) -> None:
+def _class_ticks(axes: Axes, which: str, names: Sequence[str], *, numbered: bool = True) -> None:
     """A tick for each of up to 20 classes; above that for each tenth, with the class number."""
     places = list(range(len(names)))
     labels = [_short(name) if numbered else name for name in names]

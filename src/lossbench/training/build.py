@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import warnings
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -68,3 +69,12 @@ def build_trainer(config: Config, callback: pl.Callback) -> pl.Trainer:
             num_sanity_val_steps=0,
             limit_val_batches=0,
         )
+
+
+def weights_fingerprint(module: nn.Module) -> str:
+    """SHA-256 of the names and values of all parameters and buffers of ``module``."""
+    digest = hashlib.sha256()
+    for name, tensor in module.state_dict().items():
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()

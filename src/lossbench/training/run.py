@@ -4,50 +4,29 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 import traceback
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
-from lossbench.config import Config, Run
+from lossbench.config import Run
 from lossbench.data.configured import prepared_data
 from lossbench.data.datamodule import LossbenchDataModule
 from lossbench.data.loader import first_batches_fingerprint
-from lossbench.errors import InputError
 from lossbench.records import Record, RunLock, files, run_state
-from lossbench.records.record import (
-    ARRAYS,
-    CHECKPOINT,
-    CONFIG,
-    HISTORY,
-    LOCK,
-    OUTPUTS,
-    TENSORBOARD,
-    TRACEBACK,
-)
+from lossbench.records.record import CHECKPOINT, CONFIG, LOCK, TRACEBACK
 from lossbench.seeding import derive_seed
 from lossbench.training import build, objective, results
 from lossbench.training.environment import git_commit, hardware, prepare_process, versions
 from lossbench.training.module import ClassificationModule
+from lossbench.training.outcome import Outcome, already_ended, blank_record, clear, dump, make_folder
 from lossbench.training.recorder import Recorder
 
 log = logging.getLogger("lossbench")
 
 Progress = Callable[[int, Mapping[str, float]], None]
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How a run ended: ``done`` or ``failed``; ``new`` is False if it had ended so before."""
-
-    state: str
-    folder: Path
-    reason: str | None = None
-    new: bool = True
 
 
 def execute(run: Run, progress: Progress | None = None) -> Outcome:
@@ -77,73 +56,6 @@ def execute(run: Run, progress: Progress | None = None) -> Outcome:
                 progress(epoch, row)
 
         return training.train_and_record(report)
-
-
-def already_ended(run: Run) -> Outcome | None:
-    """The outcome of ``run`` if it is done or has failed and is not to be repeated."""
-    before = run_state(run.folder)
-    if before.record is None or run.config["rerun"]:
-        return None
-    if before.record.status == "done":
-        return Outcome("done", run.folder, new=False)
-    if before.record.status == "failed" and not run.config["retry_failed"]:
-        return Outcome("failed", run.folder, before.record.reason, new=False)
-    return None
-
-
-def make_folder(folder: Path) -> None:
-    """Make the run's folder; raises `InputError` if it cannot be made or written."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        writable = os.access(folder, os.W_OK)
-    except OSError as error:
-        raise InputError(
-            f"runs_dir: {folder} cannot be made ({error.strerror}); "
-            "choose a folder that can be written with runs_dir=FOLDER"
-        ) from error
-    if not writable:
-        raise InputError(
-            f"runs_dir: {folder} cannot be written; choose another folder with runs_dir=FOLDER"
-        )
-
-
-def clear(folder: Path) -> None:
-    """Remove the earlier result of a run that is repeated."""
-    for name in (CHECKPOINT, HISTORY, ARRAYS, OUTPUTS, TRACEBACK):
-        (folder / name).unlink(missing_ok=True)
-    shutil.rmtree(folder / TENSORBOARD, ignore_errors=True)
-
-
-def record_failure(run: Run, reason: str) -> Outcome:
-    """Record ``run`` as failed for a reason that its own process could not write down."""
-    make_folder(run.folder)
-    with RunLock(run.folder / LOCK):
-        record = run_state(run.folder).record or blank_record(run)
-        files.write_text(run.folder / CONFIG, dump(run.config))
-        replace(record, status="failed", reason=reason).write(run.folder)
-    return Outcome("failed", run.folder, reason)
-
-
-def blank_record(run: Run) -> Record:
-    """The record of ``run`` as far as its config tells."""
-    return Record(
-        status="running",
-        study=run.study,
-        arm=run.arm,
-        cell=run.cell,
-        identity=run.identity,
-        seed=run.seed,
-        loss=run.loss,
-        model=run.model,
-        started=datetime.now(UTC).isoformat(timespec="seconds"),
-    )
-
-
-def dump(config: Config) -> str:
-    """``config`` as YAML."""
-    import yaml
-
-    return yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
 
 
 class Training:
@@ -196,7 +108,7 @@ class Training:
             blank_record(self.run),
             fingerprints={
                 "subset": prepared.subset_fingerprint,
-                "init": self.model.fingerprint(),
+                "init": build.weights_fingerprint(self.model.backbone),
                 "batches": first_batches_fingerprint(self.data.train_dataloader()),
             },
             class_names=list(prepared.class_names),

@@ -30,7 +30,7 @@ class MLP(nn.Module):
         widths = list(hidden)
         if not widths or min(widths) < 1:
             raise InputError(
-                f"model.hidden is {widths}; give at least one width of 1 or more, such as [256, 128]"
+                f"model.hidden is {widths}; give one or more widths above 0, such as [256, 128]"
             )
         layers: list[nn.Module] = [nn.Flatten()]
         for fan_in, fan_out in zip([math.prod(input_shape), *widths], widths, strict=False):

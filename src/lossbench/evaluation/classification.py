@@ -1,0 +1,122 @@
+"""What needs only predictions, all of it from one confusion matrix.
+
+A class without targets has no recall: NaN, and left out of every mean over recalls.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from lossbench.errors import InputError
+from lossbench.evaluation.probabilities import Floats, Integers
+
+GROUPS = ("head", "mid", "tail")
+
+
+def confusion_matrix(targets: Integers, predictions: Integers, num_classes: int) -> Integers:
+    """Counts ``(C, C)`` of targets ``(N,)``, the rows, and predictions ``(N,)``, the columns.
+
+    Raises:
+        InputError: if a class is not in ``[0, num_classes)``.
+    """
+    for name, classes in (("targets", targets), ("predictions", predictions)):
+        if classes.size and not 0 <= classes.min() <= classes.max() < num_classes:
+            raise InputError(
+                f"{name} go from {classes.min()} to {classes.max()}; they must be in "
+                f"[0, {num_classes - 1}]"
+            )
+    cells = targets.astype(np.int64) * num_classes + predictions
+    flat = np.bincount(cells, minlength=num_classes**2)
+    return flat.reshape(num_classes, num_classes).astype(np.int64)
+
+
+def accuracy(confusion: Integers) -> float:
+    """The share of samples on the diagonal (micro accuracy)."""
+    total = confusion.sum()
+    return float(np.trace(confusion) / total) if total else float("nan")
+
+
+def recalls(confusion: Integers) -> Floats:
+    """``(C,)``: the share of each class's samples that was found; NaN for an absent class."""
+    support = confusion.sum(axis=1)
+    return _ratio(np.diagonal(confusion), support)
+
+
+def balanced_accuracy(confusion: Integers) -> float:
+    """Mean recall over the classes present in the targets.
+
+    Predictions that hit an absent class count against the class they were taken from, not once more
+    as a class of recall 0.
+    """
+    return _mean(recalls(confusion))
+
+
+def macro_f1(confusion: Integers) -> float:
+    """Mean over all C classes of ``F1_c = 2 TP / (2 TP + FP + FN)``.
+
+    The label set is fixed: a class that is neither target nor prediction counts as 0, so that every
+    model is averaged over the same classes. Left out, such a class would cost its whole share to
+    the first model that predicts it once. Equal to ``sklearn.metrics.f1_score(labels=range(C),
+    average="macro", zero_division=0)``. Where targets lack classes, the best possible value is
+    their share that is present.
+    """
+    true_positives = np.diagonal(confusion)
+    f1 = _ratio(2 * true_positives, confusion.sum(axis=0) + confusion.sum(axis=1))
+    return float(np.nan_to_num(f1, nan=0.0).mean())
+
+
+def geometric_mean(confusion: Integers) -> float:
+    """``(prod_c recall_c)^(1 / number of present classes)``; 0 as soon as one recall is 0."""
+    present = _defined(recalls(confusion))
+    if not present.size:
+        return float("nan")
+    if present.min() == 0:
+        return 0.0
+    # The mean of logs: the product of many small recalls would underflow.
+    return float(np.exp(np.log(present).mean()))
+
+
+def worst_class_recall(confusion: Integers) -> float:
+    """The lowest recall of a present class."""
+    present = _defined(recalls(confusion))
+    return float(present.min()) if present.size else float("nan")
+
+
+def rank_groups(class_counts: ArrayLike) -> dict[str, Integers]:
+    """The classes of ``head``, ``mid`` and ``tail``, by the rank of their training counts.
+
+    The ``C // 3`` largest classes are the head, the ``C // 3`` smallest the tail, the rest is mid:
+    3, 4 and 3 of 10 classes, as in the MiSLAS and Prior-LT code. Equal counts rank by class index.
+    With equal counts throughout, or fewer than three classes, every group is empty.
+    """
+    counts = np.asarray(class_counts)
+    third = len(counts) // 3
+    if third == 0 or (counts == counts[0]).all():
+        return {group: np.empty(0, dtype=np.int64) for group in GROUPS}
+    order = np.argsort(-counts.astype(np.float64), kind="stable")
+    parts = np.split(order, [third, len(counts) - third])
+    return dict(zip(GROUPS, parts, strict=True))
+
+
+def group_recalls(confusion: Integers, class_counts: ArrayLike) -> dict[str, float]:
+    """Mean recall of ``head``, ``mid`` and ``tail``; NaN for a group without a present class."""
+    by_class = recalls(confusion)
+    groups = rank_groups(class_counts)
+    return {group: _mean(by_class[classes]) for group, classes in groups.items()}
+
+
+def _ratio(part: Integers, whole: Integers) -> Floats:
+    """``part / whole``, NaN where ``whole`` is 0."""
+    undefined = np.full(whole.shape, np.nan)
+    return np.divide(part, whole, out=undefined, where=whole > 0)
+
+
+def _defined(values: Floats) -> Floats:
+    return values[~np.isnan(values)]
+
+
+def _mean(values: Floats) -> float:
+    """The mean of what is defined; NaN if nothing is."""
+    defined = _defined(values)
+    return float(defined.mean()) if defined.size else float("nan")

@@ -1,0 +1,211 @@
+"""Local worker processes: persistent, replaced when killed, gone with their parent."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from multiprocessing.connection import wait
+from typing import Any
+
+from lossbench.config import Run
+from lossbench.sweeps.worker import outcome_values, work
+from lossbench.training.outcome import record_failure
+
+RETRY_LOCKED_SECONDS = 1.0
+STARTS = 3  # a worker that dies this often before it is ready will not start at all
+
+Event = tuple[str, Run, Any]
+Notice = Callable[[str, Run, Any], None]
+
+
+class WorkerStartError(RuntimeError):
+    """Worker processes die before they can take a run."""
+
+
+class Worker:
+    """One worker process and the run it has in hand."""
+
+    def __init__(self, threads: int) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.connection, theirs = context.Pipe()
+        lifeline, self._lifeline = context.Pipe(duplex=False)
+        self.process = context.Process(target=work, args=(theirs, lifeline), daemon=True)
+        with _environment(threads):
+            self.process.start()
+        theirs.close()
+        lifeline.close()
+        self.ready = False
+        self.run: Run | None = None
+        self.stopping = False
+
+    def give(self, run: Run | None) -> None:
+        """Hand over a run, or None for the end."""
+        self.run, self.stopping = run, run is None
+        try:
+            self.connection.send(None if run is None else run.config)
+        except (BrokenPipeError, ConnectionResetError):
+            pass  # it has just died: the loop sees that next
+
+    def messages(self) -> Iterator[tuple[Any, ...]]:
+        """What the worker has said since the last look."""
+        try:
+            while self.connection.poll():
+                yield self.connection.recv()
+        except (EOFError, OSError):
+            return
+
+    def kill(self) -> None:
+        """End the process at once."""
+        self.process.kill()
+        self.process.join()
+
+
+class Pool:
+    """Runs many runs on ``size`` workers with ``threads`` torch threads each.
+
+    ``notice(kind, run, detail)`` is called with "started", "epoch" and "ended".
+    """
+
+    def __init__(self, size: int, threads: int, notice: Notice) -> None:
+        self.size = size
+        self.threads = threads
+        self.notice = notice
+        self.stop_asked = False
+        self._workers: list[Worker] = []
+        self._waiting: deque[tuple[float, Run]] = deque()
+        self._ended: dict[str, dict[str, Any]] = {}
+        self._stillborn = 0
+
+    def run(self, runs: Iterable[Run]) -> dict[str, dict[str, Any]]:
+        """Run all; returns the outcome of every run that ended, by identity.
+
+        The first Ctrl-C lets the running ones finish, the second stops them; both end in
+        KeyboardInterrupt. A worker that is killed fails its run and is replaced.
+        """
+        source = iter(runs)
+        interrupted = False
+        try:
+            while True:
+                try:
+                    self._hand_out(source)
+                    if not any(worker.run for worker in self._workers) and not self._waiting:
+                        break
+                    self._listen()
+                except KeyboardInterrupt:
+                    if interrupted:
+                        raise
+                    interrupted = self.stop_asked = True
+                    self.notice("interrupted", None, None)  # type: ignore[arg-type]
+        finally:
+            self._close(patient=not interrupted)
+        if interrupted:
+            raise KeyboardInterrupt
+        return self._ended
+
+    def _hand_out(self, source: Iterator[Run]) -> None:
+        if self.stop_asked:
+            self._waiting.clear()
+        for worker in self._workers:
+            if worker.run is None and worker.ready and not worker.stopping:
+                run = self._next(source)
+                if run is None:
+                    return
+                worker.give(run)
+                self.notice("started", run, None)
+        idle = sum(worker.run is None for worker in self._workers)
+        missing = self.size - len(self._workers)
+        for _ in range(missing if idle == 0 else 0):
+            run = self._next(source)
+            if run is None:
+                return
+            self._waiting.appendleft((0.0, run))
+            self._workers.append(Worker(self.threads))
+
+    def _next(self, source: Iterator[Run]) -> Run | None:
+        if self.stop_asked:
+            return None
+        if self._waiting and self._waiting[0][0] <= time.monotonic():
+            return self._waiting.popleft()[1]
+        return next(source, None)
+
+    def _listen(self) -> None:
+        sources: list[Any] = [worker.connection for worker in self._workers]
+        sources += [worker.process.sentinel for worker in self._workers]
+        if sources:
+            wait(sources, timeout=0.5)
+        else:
+            time.sleep(0.1)
+        for worker in list(self._workers):
+            dead = not worker.process.is_alive()  # asked first: what it said is read below
+            for message in worker.messages():
+                self._handle(worker, message)
+            if dead:
+                self._bury(worker)
+
+    def _handle(self, worker: Worker, message: tuple[Any, ...]) -> None:
+        kind, *details = message
+        if kind == "ready":
+            worker.ready = True
+            self._stillborn = 0
+            return
+        assert worker.run is not None
+        if kind == "epoch":
+            self.notice("epoch", worker.run, details)
+        elif kind == "locked":
+            again = time.monotonic() + RETRY_LOCKED_SECONDS
+            self._waiting.append((again, worker.run))
+            worker.run = None
+        else:
+            self._end(worker, details[0])
+
+    def _end(self, worker: Worker, outcome: dict[str, Any]) -> None:
+        run, worker.run = worker.run, None
+        assert run is not None
+        self._ended[run.identity] = outcome
+        self.notice("ended", run, outcome)
+        if outcome["state"] == "failed" and run.config["on_error"] == "stop":
+            self.stop_asked = True
+
+    def _bury(self, worker: Worker) -> None:
+        worker.process.join()
+        self._workers.remove(worker)
+        code = worker.process.exitcode
+        if not worker.ready:
+            self._stillborn += 1
+            if self._stillborn >= STARTS:
+                raise WorkerStartError(f"worker processes end with exit code {code} at their start")
+        if worker.run is not None:
+            how = f"was killed by signal {-code}" if code and code < 0 else f"exited with {code}"
+            outcome = record_failure(worker.run, f"its worker process {how}")
+            self._end(worker, outcome_values(outcome))
+
+    def _close(self, patient: bool) -> None:
+        for worker in self._workers:
+            if worker.run is None and patient:
+                worker.give(None)
+            else:
+                worker.kill()
+        for worker in self._workers:
+            worker.process.join(timeout=5)
+            if worker.process.is_alive():
+                worker.kill()
+
+
+@contextmanager
+def _environment(threads: int) -> Iterator[None]:
+    # a worker's libraries read these when they are imported; torch's own number is set per run
+    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+    before = {name: os.environ.get(name) for name in names}
+    os.environ.update(dict.fromkeys(names, str(threads)))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value

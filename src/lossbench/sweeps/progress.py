@@ -1,0 +1,94 @@
+"""How a sweep is going: a bar with the time left, or a line per run where there is no terminal."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.text import Text
+
+from lossbench.config import Run
+
+
+class SweepProgress:
+    """A progress bar over epochs and runs; a context manager, fed by `Pool`'s notices."""
+
+    def __init__(self, runs: int, workers: int) -> None:
+        self.console = Console(stderr=True, highlight=False, soft_wrap=True)
+        self.total = runs
+        self.workers = workers
+        self.finished = 0
+        self.failed = 0
+        self._fraction: dict[str, float] = {}  # of the runs in hand
+        self._began: dict[str, float] = {}
+        self._start = time.monotonic()
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("runs"),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[left]}"),
+            console=self.console,
+            disable=not self.console.is_terminal,
+        )
+        self._task = self._bar.add_task("training", total=runs, left="")
+
+    def __enter__(self) -> SweepProgress:
+        self._bar.start()
+        plural = "es" * (self.workers != 1)
+        self._say(f"starting {self.workers} worker process{plural}")
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._bar.stop()
+
+    def notice(self, kind: str, run: Run, detail: Any) -> None:
+        """Show what has happened to ``run``: started, epoch, ended; or that Ctrl-C was pressed."""
+        {
+            "started": self._started,
+            "epoch": self._epoch,
+            "ended": self._end,
+            "interrupted": self._interrupted,
+        }[kind](run, detail)
+        self._bar.update(self._task, completed=self.finished, left=self._time_left())
+
+    def _started(self, run: Run, detail: Any) -> None:
+        self._began[run.identity] = time.monotonic()
+
+    def _epoch(self, run: Run, detail: Any) -> None:
+        self._fraction[run.identity] = detail[0] / run.config["trainer"]["max_epochs"]
+
+    def _end(self, run: Run, outcome: dict[str, Any]) -> None:
+        self.finished += 1
+        self._fraction.pop(run.identity, None)
+        seconds = time.monotonic() - self._began.get(run.identity, self._start)
+        words = f"{self.finished}/{self.total} {run.arm} seed {run.seed} ({run.cell})"
+        if outcome["state"] == "failed":
+            self.failed += 1
+            self._say(f"{words} FAILED: {outcome['reason']}")
+        else:
+            self._say(f"{words} {outcome['state']} in {seconds:.1f} s  {self._time_left()}".rstrip())
+
+    def _interrupted(self, run: Run | None, detail: Any) -> None:
+        self._say("stopping: the running ones are finished first; Ctrl-C again stops them now")
+
+    def _time_left(self) -> str:
+        done = self.finished + sum(self._fraction.values())
+        if done == 0:
+            return ""
+        left = (time.monotonic() - self._start) * (self.total - done) / done
+        minutes, seconds = divmod(round(left), 60)
+        return f"{minutes}:{seconds:02d} left"
+
+    def _say(self, line: str) -> None:
+        # Text: a label in brackets is not markup
+        self.console.print(Text(line))

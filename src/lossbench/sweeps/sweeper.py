@@ -1,0 +1,97 @@
+"""Our Hydra sweeper: plan, check, show, launch what is missing, sum up."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.plugins import Plugins
+from hydra.plugins.launcher import Launcher
+from hydra.plugins.sweeper import Sweeper
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, OmegaConf
+
+from lossbench.config import Config, Run, resolve
+from lossbench.errors import InputError
+from lossbench.sweeps.plan import Planned, make_plan, write_plan
+from lossbench.sweeps.summary import print_plan, print_summary
+
+
+class LossbenchSweeper(Sweeper):
+    """Arms x cells x seeds, of which only what is not yet done is launched.
+
+    ``params`` are sweeps from the config, such as ``seed: 0,1,2`` in an experiment; the command
+    line overrides them. The folder is the state: starting the same sweep again does the rest.
+    """
+
+    def __init__(self, params: dict[str, Any] | None = None) -> None:
+        self.params = dict(params or {})
+        self.hydra_context: HydraContext | None = None
+        self.config: DictConfig | None = None
+        self.launcher: Launcher | None = None
+
+    def setup(
+        self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
+    ) -> None:
+        """Called by Hydra with the composed config; chooses the launcher."""
+        self.hydra_context = hydra_context
+        self.config = config
+        self.launcher = Plugins.instance().instantiate_launcher(
+            hydra_context=hydra_context, task_function=task_function, config=config
+        )
+
+    def sweep(self, arguments: list[str]) -> Any:
+        """Run the sweep that ``arguments`` describe; exits with 1 if a run failed."""
+        assert self.config is not None
+        assert self.launcher is not None
+        planned = self.plan(arguments)
+        study = planned[0].run.folder.parent
+        check_data(planned)
+        check_writable(study)
+        print_plan(planned)
+        write_plan(study, planned)
+        to_do = [entry for entry in planned if entry.to_do]
+        results = self.launcher.launch([entry.overrides for entry in to_do], initial_job_idx=0)
+        outcomes = [result.return_value for result in results]
+        failed = print_summary(planned, outcomes)
+        if failed:
+            sys.exit(1)
+        return outcomes
+
+    def plan(self, arguments: list[str]) -> list[Planned]:
+        """The runs that ``arguments`` and the experiment's ``params`` describe."""
+        assert self.config is not None
+        assert self.hydra_context is not None
+        loader = self.hydra_context.config_loader
+        texts = [f"{key}={value}" for key, value in self.params.items()] + arguments
+        overrides = OverridesParser.create(config_loader=loader).parse_overrides(texts)
+        arms = OmegaConf.to_container(self.config.arms) if self.config.arms else None
+        if arms is not None and not isinstance(arms, dict):
+            raise InputError("arms must map labels to overrides, as in {focal_1: {loss: focal}}")
+
+        def compose(given: list[str]) -> Config:
+            return resolve(loader.load_sweep_config(self.config, given))
+
+        return make_plan(overrides, arms, compose)  # type: ignore[arg-type]
+
+
+def check_data(planned: list[Planned]) -> None:
+    """Read and prepare the data of each cell once, so that a wrong count stops all before any."""
+    from lossbench.data.configured import prepared_data
+
+    cells: dict[str, Run] = {}
+    for entry in planned:
+        if entry.to_do:
+            config = entry.run.config
+            cells.setdefault(str((config["data"], config["imbalance"])), entry.run)
+    for run in cells.values():
+        prepared_data(run.config)
+
+
+def check_writable(study: Path) -> None:
+    """Raise `InputError` if the study's folder cannot be made or written."""
+    from lossbench.training.outcome import make_folder
+
+    make_folder(study)

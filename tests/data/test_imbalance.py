@@ -1,0 +1,216 @@
+"""Profiles against the published counts, subsets against the published code."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from functools import partial
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from lossbench.data.imbalance import (
+    ImbalanceSettings,
+    counts,
+    exponential,
+    none,
+    order_classes,
+    select_subset,
+    step,
+    training_counts,
+)
+from lossbench.data.sources import ImageDataset
+from lossbench.errors import InputError
+
+# reference: the LDAM-DRW formula; totals as printed in the BagofTricks-LT and Leaderboard READMEs
+PUBLISHED = [
+    (5000, 10, "5000 3871 2997 2320 1796 1391 1077 834 645 500", 20431, 27500),
+    (5000, 20, "5000 3584 2569 1842 1320 946 678 486 348 250", 17023, 26250),
+    (5000, 50, "5000 3237 2096 1357 878 568 368 238 154 100", 13996, 25500),
+    (5000, 100, "5000 2997 1796 1077 645 387 232 139 83 50", 12406, 25250),
+    (5000, 200, "5000 2775 1540 854 474 263 146 81 45 25", 11203, 25125),
+    (6000, 10, "6000 4645 3596 2784 2156 1669 1292 1000 774 600", 24516, 33000),
+    (6000, 50, "6000 3884 2515 1628 1054 682 442 286 185 120", 16796, 30600),
+    (6000, 100, "6000 3596 2156 1292 774 464 278 166 100 60", 14886, 30300),
+    (6000, 200, "6000 3330 1848 1025 569 316 175 97 54 30", 13444, 30150),
+    (1000, 100, "1000 599 359 215 129 77 46 27 16 10", 2478, 5050),
+    (140, 10, "140 108 83 64 50 38 30 23 18 14", 568, 770),
+]
+CIFAR_100 = [
+    (10, 50, 19573, 27500),
+    (20, 25, 15907, 26250),
+    (50, 10, 12608, 25500),
+    (100, 5, 10847, 25250),
+    (200, 2, 9502, 25100),
+]
+NAMES = tuple("abcdefghij")
+
+
+@pytest.mark.parametrize(("n_max", "factor", "listed", "total", "step_total"), PUBLISHED)
+def test_ten_classes_have_the_published_counts(
+    n_max: int, factor: int, listed: str, total: int, step_total: int
+) -> None:
+    available = np.full(10, n_max)
+    tail = exponential(available, factor)
+    assert tail.tolist() == [int(number) for number in listed.split()]
+    assert tail.sum() == total
+    levels = step(available, factor)
+    assert levels.sum() == step_total
+    assert levels.tolist() == [n_max] * 5 + [n_max // factor] * 5
+
+
+@pytest.mark.parametrize(("factor", "smallest", "total", "step_total"), CIFAR_100)
+def test_hundred_classes_have_the_published_counts(
+    factor: int, smallest: int, total: int, step_total: int
+) -> None:
+    available = np.full(100, 500)
+    assert exponential(available, factor).min() == smallest
+    assert exponential(available, factor).sum() == total
+    assert step(available, factor).sum() == step_total
+
+
+def test_the_smallest_class_limits_the_head() -> None:
+    # an MNIST pickle: the LDAM code would take 5000 of a class that has 4932
+    available = np.array([4932, 5678, 4968, 5101, 4859, 4506, 4951, 5175, 4842, 4988])
+    assert exponential(available, 10)[0] == 4506
+    assert step(available, 10).tolist() == [4506] * 5 + [450] * 5
+
+
+def test_every_class_keeps_an_image() -> None:
+    assert exponential(np.full(10, 140), 200).min() == 1  # 140 / 200 is 0.7
+    assert step(np.full(10, 140), 200).tolist() == [140] * 5 + [1] * 5
+
+
+def test_an_odd_number_of_classes_and_a_single_one() -> None:
+    assert step(np.full(5, 100), 10).tolist() == [100, 100, 10, 10, 10]
+    assert exponential(np.full(1, 100), 10).tolist() == [100]
+
+
+def test_factor_one_and_none() -> None:
+    available = np.array([50, 30, 11])
+    assert exponential(available, 1).tolist() == [11, 11, 11]
+    assert step(available, 1.0).tolist() == [11, 11, 11]
+    assert none(available).tolist() == [50, 30, 11]
+
+
+@pytest.mark.parametrize("profile", [exponential, step])
+@pytest.mark.parametrize("factor", [0.99, 0, -3, float("nan"), float("inf"), "ten", None, True])
+def test_a_factor_that_is_no_imbalance_is_refused(profile: Callable, factor: object) -> None:
+    with pytest.raises(InputError, match=f"imbalance.factor={factor} must be a finite number"):
+        profile(np.full(10, 100), factor)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "complaint"),
+    [
+        ([5, 5], r"imbalance wants \[5, 5\]; give 3 whole numbers"),
+        ([5, 5, 5, 5], "give 3 whole numbers"),
+        ([5, 2.5, 5], "give 3 whole numbers"),
+        (["5", "x", "5"], "give 3 whole numbers"),
+        ([5, 0, 5], "class 'bee' would be left without a training image.*wants 0.*1 to 30"),
+        ([5, 5, -1], "class 'cat' would be left without a training image"),
+        ([5, 5, 12], "class 'cat' has too few images.*wants 12.*1 to 11"),
+        (None, "imbalance.counts=None must be a list of 3 numbers"),
+        (7, "imbalance.counts=7 must be a list of 3 numbers"),
+    ],
+)
+def test_counts_that_cannot_be_met_are_refused(wanted: object, complaint: str) -> None:
+    with pytest.raises(InputError, match=complaint):
+        training_counts(
+            partial(counts, counts=wanted),
+            np.array([50, 30, 11]),
+            np.arange(3),
+            ("ant", "bee", "cat"),
+        )
+
+
+def test_the_class_order_decides_who_is_the_head() -> None:
+    available = np.array([50, 40, 30])
+    names = ("ant", "bee", "cat")
+    by_index = training_counts(
+        partial(counts, counts=[30, 5, 1]), available, np.array([2, 0, 1]), names
+    )
+    assert by_index.tolist() == [5, 1, 30]
+    with pytest.raises(InputError, match="class 'cat' has too few"):
+        training_counts(partial(counts, counts=[31, 5, 1]), available, np.array([2, 0, 1]), names)
+
+
+def test_random_class_order_is_a_permutation_shared_by_the_seed() -> None:
+    orders = [tuple(order_classes("random", 10, seed)) for seed in range(20)]
+    assert all(sorted(order) == list(range(10)) for order in orders)
+    assert len(set(orders)) == 20
+    assert orders[3] == tuple(order_classes("random", 10, 3))
+    assert order_classes("given", 10, 3).tolist() == list(range(10))
+
+
+def ldam_drw(targets: np.ndarray, per_class: list[int]) -> list[int]:
+    """The published way: the global legacy generator, seed 0, classes in order."""
+    state = np.random.get_state()
+    np.random.seed(0)
+    chosen: list[int] = []
+    for label, wanted in zip(np.unique(targets), per_class, strict=True):
+        indices = np.where(targets == label)[0]
+        np.random.shuffle(indices)
+        chosen += indices[:wanted].tolist()
+    np.random.set_state(state)
+    return chosen
+
+
+def test_ldam_order_is_that_of_the_published_code(real_fashion_mnist: ImageDataset) -> None:
+    targets = real_fashion_mnist.train_targets
+    per_class = exponential(np.bincount(targets), 100)
+    ours = select_subset(targets, per_class, "ldam", seed=5)
+    assert ours.tolist() == ldam_drw(targets, per_class.tolist())
+    assert len(ours) == 14886
+    digest = hashlib.sha256(ours.astype("<i8").tobytes()).hexdigest()
+    assert digest == "ed7a73125b2eb63a36be421826f78f842318f4af247699425c5a60caba7dd240"
+
+
+def test_ldam_order_ignores_the_seed_and_the_global_generator() -> None:
+    targets = np.random.default_rng(2).integers(0, 10, 2000)
+    per_class = np.full(10, 50)
+    first = select_subset(targets, per_class, "ldam", seed=0)
+    np.random.seed(99)
+    np.testing.assert_array_equal(select_subset(targets, per_class, "ldam", seed=1), first)
+
+
+@pytest.mark.parametrize("subset_order", ["seeded", "ldam"])
+def test_a_subset_has_the_counts_and_no_image_twice(subset_order: str) -> None:
+    targets = np.random.default_rng(2).integers(0, 10, 2000)
+    per_class = exponential(np.bincount(targets), 20)
+    chosen = select_subset(targets, per_class, subset_order, seed=4)
+    np.testing.assert_array_equal(np.bincount(targets[chosen]), per_class)
+    assert len(set(chosen.tolist())) == per_class.sum()
+
+
+def test_seeded_subsets_of_growing_factors_are_nested() -> None:
+    targets = np.random.default_rng(2).integers(0, 10, 3000)
+    available = np.bincount(targets)
+    subsets = [
+        set(select_subset(targets, profile, "seeded", seed=4).tolist())
+        for profile in (available, *(exponential(available, f) for f in (1, 10, 50, 100, 200)))
+    ]
+    for larger, smaller in pairwise(subsets):
+        assert smaller < larger
+    assert set(select_subset(targets, step(available, 200), "seeded", seed=4).tolist()) < subsets[1]
+
+
+def test_seeded_subsets_differ_between_seeds_and_repeat_within_one() -> None:
+    targets = np.repeat(np.arange(10), 100)
+    per_class = np.full(10, 20)
+    subsets = [select_subset(targets, per_class, "seeded", seed).tolist() for seed in (0, 0, 1)]
+    assert subsets[0] == subsets[1]
+    assert set(subsets[0]) != set(subsets[2])
+
+
+@pytest.mark.parametrize(
+    ("settings", "complaint"),
+    [
+        ({"class_order": "randm"}, "unknown imbalance.class_order 'randm'; did you mean 'random'"),
+        ({"subset_order": "LDAM"}, "unknown imbalance.subset_order 'LDAM'.*allowed: ldam, seeded"),
+    ],
+)
+def test_unknown_orders_are_refused(settings: dict[str, str], complaint: str) -> None:
+    with pytest.raises(InputError, match=complaint):
+        ImbalanceSettings(**settings)
