@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from lossbench.config import Run, folder, register_experiments, resolve
+from lossbench.config import Config, Run, folder, register_experiments, resolve
 from lossbench.errors import InputError, unknown
 
 
@@ -40,6 +40,23 @@ def run_application(command: str, arguments: list[str]) -> int:
     from lossbench.training.single import train
 
     return train(Run(resolve(single.pop())))
+
+
+def compose(arguments: list[str]) -> Config:
+    """The resolved config that ``arguments`` give, for commands that train nothing."""
+    import hydra
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    own = own_config_folder(arguments)
+    register_experiments(own)
+    overrides = [argument for argument in arguments if "=" in argument and argument[0] != "-"]
+    search = [f"hydra.searchpath=[file://{own}]"] if own else []
+    try:
+        with hydra.initialize_config_dir(str(folder("configs"))):
+            return resolve(hydra.compose("train", overrides=[*overrides, *search]))
+    except (HydraException, OmegaConfBaseException) as error:
+        raise explain(error) from error
 
 
 def own_config_folder(arguments: list[str]) -> Path | None:

@@ -61,9 +61,17 @@ def _losses(arguments: list[str]) -> int:
 
 
 def _board(arguments: list[str]) -> int:
-    from lossbench.tensorboard.board import board_command
+    from pathlib import Path
 
-    return board_command(arguments)
+    from lossbench.arguments import read_settings
+    from lossbench.tensorboard.board import serve
+
+    settings = read_settings(arguments, {"runs_dir": "runs", "port": "6006"}, "board")
+    port = settings["port"] or ""
+    if not port.isdecimal():
+        raise InputError(f"port={port} is not allowed: a whole number")
+    serve(Path(settings["runs_dir"] or "runs"), int(port))
+    return 0
 
 
 COMMANDS: dict[str, Callable[[list[str]], int]] = {

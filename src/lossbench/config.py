@@ -96,7 +96,12 @@ def register_experiments(own: Path | None = None) -> None:
 
     for name, content in experiments(own).items():
         ConfigStore.instance().store(
-            group="experiment", name=name, node=content, package="_global_", provider="lossbench"
+            group="experiment",
+            name=name,
+            node=content,
+            package="_global_",
+            provider="lossbench",
+            replace=True,
         )
 
 
@@ -138,12 +143,20 @@ def check(config: Config) -> None:
 
 
 def check_loss(config: Config) -> None:
-    """Check the loss, its parameters and its head against the catalogue; a foreign one passes."""
+    """Check the loss, its parameters and its head against the catalogue; a foreign one passes.
+
+    A cosine head returns bare cosines, which a loss without a scale cannot separate.
+    """
     loss = config["loss"]
     if "_target_" in loss:
         return
     parameters = {key: value for key, value in loss.items() if key != "name"}
     catalogue.check_parameters(loss["name"], parameters)
+    heads, head = catalogue.facts(loss["name"]).heads, config["model"]["head"]
+    if heads not in ("any", head):
+        raise InputError(
+            f"model.head={head} is not allowed for loss={loss['name']}: it needs a {heads} head"
+        )
 
 
 def leaves(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

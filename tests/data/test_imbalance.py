@@ -136,6 +136,12 @@ def test_the_class_order_decides_who_is_the_head() -> None:
         training_counts(partial(counts, counts=[31, 5, 1]), available, np.array([2, 0, 1]), names)
 
 
+def test_a_profile_is_shown_the_available_images_in_class_order() -> None:
+    available = np.array([50, 30, 11])
+    kept = training_counts(none, available, np.array([2, 0, 1]), ("ant", "bee", "cat"))
+    assert kept.tolist() == [50, 30, 11]
+
+
 def test_random_class_order_is_a_permutation_shared_by_the_seed() -> None:
     orders = [tuple(order_classes("random", 10, seed)) for seed in range(20)]
     assert all(sorted(order) == list(range(10)) for order in orders)

@@ -1,6 +1,7 @@
 """Slow, obvious references of every loss, one sample at a time, with 60 digits (mpmath).
 
-A new loss adds one reference and one line of cases; the contract tests do the rest.
+A new loss adds one reference here and one line of cases in loss_cases; the contract tests do the
+rest.
 """
 
 from __future__ import annotations
@@ -9,45 +10,10 @@ from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
 
+from loss_cases import COUNTS
 from mpmath import exp, log, mp, mpf
 
 mp.dps = 60
-
-CLASSES = 5
-COUNTS = [500, 120, 40, 9, 2]
-WEIGHT = [0.25, 1.5, 0.0, 2.0, 3.25]
-
-CASES: dict[str, list[dict[str, Any]]] = {
-    "cross_entropy": [
-        {},
-        {"label_smoothing": 0.2},
-        {"weight": WEIGHT},
-        {"weight": WEIGHT, "label_smoothing": 0.3, "normalizer": "batch"},
-    ],
-    "label_smoothing": [
-        {},
-        {"variant": "off_target"},
-        {"smoothing": 0.3, "weight": WEIGHT},
-        {"smoothing": 0.3, "weight": WEIGHT, "variant": "off_target", "normalizer": "batch"},
-    ],
-    "temperature_scaled": [
-        {},
-        {"temperature": 0.3, "rescale": "T"},
-        {"temperature": 5, "rescale": "T2"},
-        {"temperature": 3.0, "learnable": True},
-        {"temperature": 3.0, "learnable": True, "rescale": "T2"},
-    ],
-    "focal": [
-        {},
-        {"gamma": 0.0},
-        {"gamma": 0.25},
-        {"gamma": 0.5, "alpha": WEIGHT},
-        {"gamma": 5, "alpha": WEIGHT, "normalizer": "batch"},
-    ],
-    "class_balanced": [{}, {"beta": 0.0}, {"beta": 0.9, "normalizer": "batch"}],
-    "balanced_softmax": [{}],
-    "logit_adjusted": [{}, {"tau": 0.0}, {"tau": 2.5}],
-}
 
 
 def log_softmax(z: Sequence[Any]) -> list[Any]:

@@ -64,16 +64,8 @@ def evaluate(
     z, y = _checked(logits, targets, len(names))
     confusion = classification.confusion_matrix(y, z.argmax(axis=1), len(names))
     counts = _of_classes(train_counts, "train_counts", len(names))
-    log_model = (
-        _log_prior(counts)
-        if log_prior_model is None
-        else _of_classes(log_prior_model, "log_prior_model", len(names))
-    )
-    log_split = (
-        _log_prior(confusion.sum(axis=1))
-        if log_prior_split is None
-        else _of_classes(log_prior_split, "log_prior_split", len(names))
-    )
+    log_model = _log_prior(log_prior_model, "log_prior_model", counts)
+    log_split = _log_prior(log_prior_split, "log_prior_split", confusion.sum(axis=1))
     losses, raw, reliability = _calibration(z, y)
     if (np.isneginf(log_model) & ~np.isneginf(log_split)).any():
         adjusted = dict.fromkeys(raw, float("nan"))
@@ -165,15 +157,17 @@ def _tag_names(class_names: Sequence[str]) -> list[str]:
 
 def _of_classes(values: ArrayLike, name: str, num_classes: int) -> Floats:
     array = np.asarray(values, dtype=np.float64)
-    if array.shape != (num_classes,):
+    if array.shape != (num_classes,) or not (array < np.inf).all():
         raise InputError(
-            f"{name} has shape {array.shape}; give one number for each class, ({num_classes},)"
+            f"{name} is {array.tolist()}; give {num_classes} numbers, one for each class"
         )
     return array
 
 
-def _log_prior(counts: Floats | Integers) -> Floats:
-    """Log of the class prior behind ``counts``, up to a constant; -inf for an absent class."""
+def _log_prior(given: ArrayLike | None, name: str, counts: Floats | Integers) -> Floats:
+    """``given``, or else the log of ``counts``, up to a constant; -inf for an absent class."""
+    if given is not None:
+        return _of_classes(given, name, len(counts))
     log_counts = np.full(counts.shape, -np.inf)
     np.log(counts, out=log_counts, where=counts > 0)
     return log_counts

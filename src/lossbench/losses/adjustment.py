@@ -41,7 +41,9 @@ class LogitAdjusted(Loss):
 
 
 def balanced_softmax(logits: Tensor, target: Tensor, log_prior: Tensor) -> Tensor:
-    """CE(z + log n), which is `logit_adjusted` with τ = 1. Ren et al., NeurIPS 2020."""
+    """CE(z + log n), which is `logit_adjusted` with τ = 1: log π is log n up to a constant, which
+    softmax does not see. Shapes and dtypes as there. Ren et al., NeurIPS 2020.
+    """
     return logit_adjusted(logits, target, log_prior)
 
 

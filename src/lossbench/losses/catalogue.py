@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from lossbench.errors import unknown
+from lossbench.errors import InputError, unknown
 from lossbench.losses.entries import adjustment, focusing, likelihood, reweighting
 from lossbench.losses.schema import LossFacts, Parameter, Value
 
@@ -31,6 +31,8 @@ def check_parameters(name: str, given: Mapping[str, object]) -> dict[str, Value]
     """
     known = {parameter.name: parameter for parameter in facts(name).parameters}
     for key in given:
+        if not known:
+            raise InputError(f"the loss {name} has no parameters: leave out {key!r}")
         if key not in known:
             raise unknown(f"parameter of the loss {name}", key, known)
     return {

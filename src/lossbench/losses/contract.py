@@ -30,7 +30,8 @@ class Loss(nn.Module):
 
     Parameters are those of the catalogue, kept as attributes: numbers as python numbers, one
     number per class as a float64 buffer. A subclass names its ``key`` and defines `per_sample`;
-    it may define `prepare`, `class_weight`, `decode`, `set_epoch` and `log_prior_shift`.
+    it may define `prepare`, `class_weight`, `decode`, `set_epoch` and `log_prior_shift`. Every
+    one-dimensional buffer has an entry per class, and its length is checked against the logits.
 
     Raises `InputError` for bad parameters, class counts, shapes, dtypes and target values. On CUDA
     and under torch.compile a bad target value is an assertion on the device, which nothing waits
@@ -101,11 +102,11 @@ class Loss(nn.Module):
             if target.dim() == 2:
                 check_probabilities(target, self.ignore_index)
                 return reduce(self.per_sample(logits, target.to(logits.dtype)), self.reduction)
+            check_classes(target, logits.shape[1], self.ignore_index)
             kept = None
             if self.ignore_index is not None:
                 kept = target != self.ignore_index
                 target = target.where(kept, 0)
-            check_classes(target, logits.shape[1])
             losses = self.per_sample(logits, target)
             share = None if kept is None else kept.to(losses.dtype)
             if kept is not None:
@@ -218,10 +219,12 @@ def check_shapes(logits: Tensor, target: Tensor, about: LossFacts) -> None:
         raise InputError(f"class indices of {target.dtype} are not allowed: call target.long()")
 
 
-def check_classes(target: Tensor, classes: int) -> None:
-    """Raise `InputError` for a class index that is not in 0..classes-1."""
-    good = (target >= 0) & (target < classes)
-    _require(good, target, f"a class index from 0 to {classes - 1}")
+def check_classes(target: Tensor, classes: int, ignore_index: int | None = None) -> None:
+    """Raise `InputError` for a class index that is not in 0..classes-1, nor ``ignore_index``."""
+    good, allowed = (target >= 0) & (target < classes), f"a class index from 0 to {classes - 1}"
+    if ignore_index is not None:
+        good, allowed = good | (target == ignore_index), f"{allowed}, or ignore_index"
+    _require(good, target, allowed)
 
 
 def check_probabilities(target: Tensor, ignore_index: int | None = None) -> None:

@@ -77,7 +77,8 @@ class Parameter:
 
     def _entries(self, value: Any, loss: str) -> list[float]:
         entries = value.tolist() if hasattr(value, "tolist") else value  # arrays and tensors
-        if not isinstance(entries, Sequence) or isinstance(entries, str) or len(entries) < 2:
+        listed = isinstance(entries, Sequence) and not isinstance(entries, str | bytes)
+        if not listed or len(entries) < 2:
             self._refuse(value, loss)
         return [self._number(x, loss, f"{self.name}[{i}]") for i, x in enumerate(entries)]
 

@@ -52,12 +52,12 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Write ``arrays`` as a compressed npz."""
+    """Write ``arrays`` as a compressed npz, sorted by name."""
     import numpy as np
 
     def save(temporary: Path) -> None:
         with temporary.open("wb") as stream:
-            np.savez_compressed(stream, allow_pickle=False, **dict(arrays))
+            np.savez_compressed(stream, allow_pickle=False, **dict(sorted(arrays.items())))
 
     write_with(path, save)
 

@@ -58,6 +58,7 @@ class LocalLauncher(Launcher):
     def _runs(self, job_overrides: Sequence[Sequence[str]], order: list[str]) -> Iterator[Run]:
         # composed one by one while the workers train, not all before the first starts
         assert self.hydra_context is not None
+        assert self.config is not None
         for overrides in job_overrides:
             composed: Any = self.hydra_context.config_loader.load_sweep_config(
                 self.config, list(overrides)

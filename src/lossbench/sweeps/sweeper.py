@@ -64,7 +64,7 @@ class LossbenchSweeper(Sweeper):
         """The runs that ``arguments`` and the experiment's ``params`` describe."""
         assert self.config is not None
         assert self.hydra_context is not None
-        loader = self.hydra_context.config_loader
+        master, loader = self.config, self.hydra_context.config_loader
         texts = [f"{key}={value}" for key, value in self.params.items()] + arguments
         overrides = OverridesParser.create(config_loader=loader).parse_overrides(texts)
         arms = OmegaConf.to_container(self.config.arms) if self.config.arms else None
@@ -72,7 +72,7 @@ class LossbenchSweeper(Sweeper):
             raise InputError("arms must map labels to overrides, as in {focal_1: {loss: focal}}")
 
         def compose(given: list[str]) -> Config:
-            return resolve(loader.load_sweep_config(self.config, given))
+            return resolve(loader.load_sweep_config(master, given))
 
         return make_plan(overrides, arms, compose)  # type: ignore[arg-type]
 

@@ -180,13 +180,14 @@ def confusion_figure(matrix: np.ndarray, class_names: Sequence[str], *, title: s
         )
     totals = matrix.sum(axis=1, keepdims=True)
     share = np.divide(matrix, totals, out=np.full_like(matrix, np.nan), where=totals > 0)
+    names = [_short(name) for name in class_names]
     in_cells = size <= CELL_TEXTS_UP_TO
     figure, (axes,) = _figure(
         title,
         height=260,
-        left=0.25 if size <= NAMES_UP_TO else 0.14,
-        right=0.97 if in_cells else 0.88,
-        names=[_short(name) for name in class_names],
+        left=0.14 if size > NAMES_UP_TO else (35 + 6.2 * max(map(len, names))) / WIDTH,
+        right=0.97 if in_cells else 0.86,
+        names=names,
     )
     axes.set_facecolor("#BBBBBB")
     image = axes.imshow(
@@ -262,7 +263,8 @@ def _figure(
     """A figure of WIDTH x ``height`` pixels with axes side by side, and room for tilted names."""
     from matplotlib.figure import Figure
 
-    bottom = (40 + (3.6 * max(map(len, names)) if _tilted(names) else 0)) / height
+    longest = max(map(len, names)) if _tilted(names) else 0
+    left, bottom = max(left, 4.4 * longest / WIDTH), (42 + 4.1 * longest) / height
     figure = Figure(figsize=(WIDTH / DOTS_PER_INCH, height / DOTS_PER_INCH), dpi=DOTS_PER_INCH)
     figure.subplots_adjust(left=left, right=right, bottom=bottom, top=0.9, wspace=0.5)
     every = list(figure.subplots(1, len(widths), squeeze=False, width_ratios=widths)[0])

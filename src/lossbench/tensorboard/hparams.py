@@ -119,7 +119,7 @@ def _typed(name: str, value: str | float | bool, kind: type) -> str | float:
         return str(value)
     try:
         return float(value)
-    except ValueError:
+    except (TypeError, ValueError):
         raise InputError(
             f"HParams column {name!r} holds numbers, not {value!r}; declare it as str in columns"
         ) from None

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 
 from lossbench.evaluation.histograms import loss_histogram
 from lossbench.evaluation.summary import evaluate
@@ -28,7 +29,7 @@ def measure(
     outputs: Outputs,
     loss: objective.Loss,
     class_names: Sequence[str],
-    class_counts: Sequence[int],
+    class_counts: ArrayLike,
 ) -> Measured:
     """Evaluate ``outputs`` of ``split`` under the yardstick and under the run's own ``loss``."""
     loss = objective.frozen(loss)

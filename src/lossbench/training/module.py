@@ -69,7 +69,8 @@ class ClassificationModule(pl.LightningModule):
         np.random.seed(seed % 2**32)
         random.seed(seed)
         self.running = Running()
-        self.trainer.train_dataloader.set_epoch(epoch)
+        loader: Any = self.trainer.train_dataloader
+        loader.set_epoch(epoch)
         if hasattr(self.loss, "set_epoch"):
             self.loss.set_epoch(epoch, self.trainer.max_epochs)
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
 from lossbench import targets
@@ -17,7 +17,7 @@ from lossbench.losses import catalogue, create_loss
 Loss = Callable[[Tensor, Tensor], Tensor]
 
 
-def build_loss(config: Config, class_counts: Sequence[int]) -> Loss:
+def build_loss(config: Config, class_counts: ArrayLike) -> Loss:
     """The loss that ``config`` names: one of the catalogue, or any callable by `_target_`.
 
     A foreign loss gets ``class_counts`` if its signature has a parameter of that name.
@@ -29,7 +29,7 @@ def build_loss(config: Config, class_counts: Sequence[int]) -> Loss:
     found = targets.find(config["_target_"], "loss")
     if not isinstance(found, type) and not parameters:
         return found
-    given = {"class_counts": list(class_counts)} if targets.accepts(found, "class_counts") else {}
+    given = {"class_counts": np.asarray(class_counts).tolist()} if targets.accepts(found, "class_counts") else {}
     return found(**targets.bind(found, "loss", parameters, *given), **given)
 
 
@@ -39,7 +39,7 @@ def decode(loss: Loss, logits: Tensor) -> Tensor:
     return logits if decoder is None else decoder(logits)
 
 
-def model_log_prior(loss: Loss, class_counts: Sequence[int]) -> np.ndarray:
+def model_log_prior(loss: Loss, class_counts: ArrayLike) -> np.ndarray:
     """log of the class prior whose posterior the decoded logits estimate, up to a constant.
 
     Cross-entropy learns the posterior under the training prior; a loss with class weights or
@@ -63,13 +63,13 @@ def per_sample(loss: Loss, logits: Tensor, target: Tensor) -> np.ndarray | None:
     """The run's own loss of each sample (N,), or None if it can only give one number."""
     if hasattr(loss, "reduction"):
         loss = copy.copy(loss)
-        loss.reduction = "none"  # type: ignore[attr-defined]
+        loss.reduction = "none"
     values = loss(logits, target)
     return values.double().numpy() if values.shape == target.shape[:1] else None
 
 
 @torch.no_grad()
-def scores(logits: Tensor, target: Tensor, class_counts: Sequence[int]) -> dict[str, float]:
+def scores(logits: Tensor, target: Tensor, class_counts: ArrayLike) -> dict[str, float]:
     """The mean of every loss of the catalogue that needs no features, at its defaults."""
     return {
         key: float(create_loss(key, class_counts=class_counts).eval()(logits, target))

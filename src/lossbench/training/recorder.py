@@ -61,13 +61,13 @@ def train_pass_epochs(max_epochs: int) -> set[int]:
 class Recorder(pl.Callback):
     """Measures each epoch and writes what it measured into the run's folder.
 
-    ``report(epoch, row)``, which the owner may set, is called after each epoch, for progress displays.
+    ``report(epoch, row)``, which the owner may set, is called after each epoch.
     """
 
     def __init__(self, run: Run, data: LossbenchDataModule) -> None:
         self.run = run
         self.data = data.prepared
-        self.loaders = {"train": data.train_evaluation_loader, "test": data.test_dataloader}
+        self.loaders: dict[str, Callable[[], Any]] = {"train": data.train_evaluation_loader, "test": data.test_dataloader}
         if data.prepared.validation is not None:
             self.loaders["val"] = data.val_dataloader
         self.report: Report = lambda epoch, row: None
@@ -217,7 +217,7 @@ class Recorder(pl.Callback):
             if by_class is not None:
                 found.append((f"{split}/log10_loss/{name}", by_class.sum(axis=0)))
         priors = self.data.priors
-        if split == "train" and priors["train"] != priors["test"]:
+        if split == "train" and priors["test"] is not None and priors["train"] != priors["test"]:
             by_class = arrays["histogram/cross_entropy/train"]
             counts = reweight(by_class, priors["test"]) * by_class.sum()
             found.append(("train/log10_loss/cross_entropy_at_test_prior", counts))

@@ -49,7 +49,11 @@ def write_arrays(folder: Path, measured: dict[str, Measured]) -> None:
 def write_outputs(
     folder: Path, measured: dict[str, Measured], outputs: dict[str, Outputs]
 ) -> None:
-    """`outputs.npz`: decoded logits (raw ones too where they differ), targets and sample ids."""
+    """`outputs.npz` of validation and test: decoded logits, targets and sample ids.
+
+    Raw logits are added where they differ from the decoded ones.
+    """
+    outputs = {split: output for split, output in outputs.items() if split != "train"}
     size = sum(measured[split].decoded.numel() * 4 for split in outputs)
     dtype = torch.float16 if size > HALF_PRECISION_ABOVE else torch.float32
     arrays: dict[str, np.ndarray] = {}

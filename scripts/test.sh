@@ -1,0 +1,22 @@
+#!/usr/bin/env bash
+# Lint, types and every test but the slow ones; those run with: bash scripts/test.sh -m slow
+# Arguments go to pytest. Usage: bash scripts/test.sh [PYTEST ARGUMENTS]
+set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
+
+fashion_mnist=/usr/share/datasets/fashion-mnist
+if [ ! -d "$fashion_mnist" ] && command -v apt-get >/dev/null; then
+    if [ "$(id -u)" = 0 ]; then
+        echo "installing Debian's dataset-fashion-mnist, which the tests read"
+        (apt-get -qq update && apt-get -qq -y install dataset-fashion-mnist) >/dev/null ||
+            echo "it could not be installed: the tests will have torchvision download the data"
+    else
+        echo "not root: torchvision downloads Fashion-MNIST for the tests, unless you install" \
+            "Debian's dataset-fashion-mnist"
+    fi
+fi
+
+ruff check .
+mypy
+[ $# -gt 0 ] || set -- -m "not slow"
+pytest -n "$(python -c 'from lossbench.sweeps.launcher import cores; print(cores())')" "$@"

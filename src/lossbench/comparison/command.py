@@ -1,0 +1,43 @@
+"""`lossbench compare`: from the records of a study to the verdict, on the terminal and in files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import yaml
+
+from lossbench.arguments import read_settings
+from lossbench.config import folder
+from lossbench.errors import InputError, unknown
+from lossbench.records import read_study, studies
+
+
+def compare_command(arguments: list[str]) -> int:
+    """Compare the runs of one study; returns the exit code."""
+    defaults = yaml.safe_load((folder("configs") / "compare.yaml").read_text())
+    settings = read_settings(arguments, defaults, "compare")
+    runs_dir = Path(settings["runs_dir"] or "runs")
+    names = [path.name for path in studies(runs_dir)]
+    study = settings["study"]
+    if study == "???" or study is None:
+        raise InputError(
+            "say which study to compare, as in lossbench compare study=NAME "
+            f"(in {runs_dir}: {', '.join(names) or 'none yet'})"
+        )
+    if study not in names:
+        raise unknown(f"study in {runs_dir}", study, names)
+    records = read_study(runs_dir / study)
+    out = Path(settings["out"]) if settings["out"] else runs_dir / study / "comparison"
+
+    from lossbench.comparison.compare import compare
+    from lossbench.comparison.terminal import show
+
+    comparison = compare(
+        records,
+        baseline=str(settings["baseline"]),
+        metric=str(settings["metric"]),
+        by=str(settings["by"]),
+        out=out,
+    )
+    show(comparison)
+    return 0

@@ -1,0 +1,140 @@
+"""The figures as Vega-Lite specifications (altair), one per kind, without data.
+
+The page gives each specification its rows and colours. A row carries ``label``, ``colour``,
+``dash`` and ``shape`` of its arm, so an arm looks the same everywhere and is told from the others
+by more than its colour. Every figure is as wide as its place on the page.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import altair as alt
+
+from lossbench.comparison.metrics import Metric
+
+Specification = dict[str, Any]
+
+ROWS = alt.NamedData("rows")
+MARKS = alt.NamedData("marks")
+COLOUR = alt.Color("colour:N", scale=None)
+DASH = alt.StrokeDash("dash:N", scale=None)
+SHAPE = alt.Shape("shape:N", scale=None)
+POWER_OF_TEN = "format(pow(10, datum.value), '~g')"
+ARM = alt.Tooltip("label:N", title="arm")
+
+
+def specifications(metric: Metric, baseline: str) -> dict[str, Specification]:
+    """The specification of every kind of figure, by name."""
+    charts = {
+        "differences": _differences(metric, baseline),
+        "losses": _losses(240, dashed_by_series=False),
+        "overfitting": _losses(150, dashed_by_series=True),
+        "curves": _curves(),
+        "recall": _recall(),
+        "reliability": _reliability(),
+    }
+    return {name: chart.to_dict() for name, chart in charts.items()}
+
+
+def _differences(metric: Metric, baseline: str) -> alt.LayerChart:
+    better = "right" if metric.higher_is_better else "left"
+    row = alt.Y("label:N", sort=None, title=None, axis=alt.Axis(labelLimit=150))
+    title = [f"{metric.name} minus {baseline}", f"(better: {better})"]
+    base = alt.Chart(ROWS).encode(y=row, color=COLOUR)
+    tooltip = [ARM, *(alt.Tooltip(f"{name}:Q", format="+.4f") for name in ("mean", "low", "high"))]
+    interval = base.mark_rule(strokeWidth=3).encode(
+        x=alt.X("low:Q", title=title), x2="high:Q", tooltip=tooltip
+    )
+    point = base.mark_point(filled=True, size=90, opacity=1).encode(
+        x="mean:Q", shape=SHAPE, tooltip=tooltip
+    )
+    zero = alt.Chart(ROWS).mark_rule(strokeDash=[4, 4]).encode(x=alt.datum(0))
+    return alt.layer(zero, interval, point).properties(width="container", height=alt.Step(30))
+
+
+def _losses(height: int, dashed_by_series: bool) -> alt.LayerChart:
+    """Step lines over log10(loss), with rules at log 2 and log C."""
+    x = alt.X(
+        "x:Q",
+        title="cross-entropy in nats (log scale)",
+        scale=alt.Scale(domain=[-8.1, 2.1], nice=False),
+        axis=alt.Axis(values=list(range(-8, 3, 2)), labelExpr=POWER_OF_TEN, grid=False),
+    )
+    y = alt.Y("y:Q", title="fraction of samples", axis=alt.Axis(tickCount=4))
+    detail = ["split:N", "label:N"]
+    lines = (
+        alt.Chart(ROWS)
+        .mark_line(interpolate="step-after", strokeWidth=1.8)
+        .encode(x=x, y=y, color=COLOUR, strokeDash=DASH, detail=detail)
+    )
+    parts: list[alt.Chart] = [lines]
+    if dashed_by_series:
+        test = lines.transform_filter("datum.split === 'test'")
+        parts = [test.mark_area(interpolate="step-after", opacity=0.25, line=False), lines]
+    marks = alt.Chart(MARKS)
+    rules = marks.mark_rule(strokeDash=[2, 3]).encode(x="x:Q")
+    words = [
+        marks.transform_filter(f"datum.side === '{side}'")
+        .mark_text(align=side, dx=dx, dy=-5, baseline="bottom", fontSize=11)
+        .encode(x="x:Q", y=alt.value(0), text="text:N")
+        for side, dx in (("right", 2), ("left", -2))
+    ]
+    return alt.layer(*parts, rules, *words).properties(width="container", height=height)
+
+
+def _curves() -> alt.LayerChart:
+    base = alt.Chart(ROWS).encode(
+        x=alt.X("epoch:Q", title="epoch", axis=alt.Axis(tickMinStep=1, grid=False)),
+        color=COLOUR,
+        detail="label:N",
+    )
+    scale = alt.Scale(zero=False)
+    band = base.mark_area(opacity=0.2).encode(
+        y=alt.Y("low:Q", title=None, scale=scale),
+        y2="high:Q",
+        fill=alt.Fill("colour:N", scale=None),
+        strokeOpacity=alt.value(0),
+    )
+    line = base.mark_line(strokeWidth=1.8).encode(
+        y=alt.Y("mean:Q", title=None, scale=scale), strokeDash=DASH
+    )
+    return alt.layer(band, line).properties(width="container", height=240)
+
+
+def _recall() -> alt.Chart:
+    return (
+        alt.Chart(ROWS)
+        .mark_point(filled=True, size=70, opacity=0.85)
+        .encode(
+            y=alt.Y("class:N", sort=None, title=None, axis=alt.Axis(grid=True, labelLimit=150)),
+            x=alt.X("recall:Q", title="recall", scale=alt.Scale(domainMin=0, domainMax=1)),
+            color=COLOUR,
+            shape=SHAPE,
+            tooltip=[ARM, "class:N", alt.Tooltip("recall:Q", format=".3f")],
+        )
+        .properties(width="container", height=alt.Step(24))
+    )
+
+
+def _reliability() -> alt.LayerChart:
+    unit = alt.Scale(domain=[0, 1])
+    base = alt.Chart(ROWS).encode(
+        x=alt.X("confidence:Q", title="mean confidence", scale=unit),
+        y=alt.Y("accuracy:Q", title="accuracy", scale=unit),
+        color=COLOUR,
+        detail="label:N",
+    )
+    tooltip = [ARM, *(alt.Tooltip(f"{name}:Q", format=".3f") for name in ("confidence", "accuracy"))]
+    points = base.mark_point(filled=True, opacity=1).encode(
+        size=alt.Size("share:Q", legend=None, scale=alt.Scale(range=[15, 220])),
+        shape=SHAPE,
+        tooltip=[*tooltip, alt.Tooltip("share:Q", format=".3f", title="share of samples")],
+    )
+    lines = base.mark_line(strokeWidth=1.4).encode(strokeDash=DASH)
+    diagonal = (
+        alt.Chart(alt.InlineData([{"confidence": 0, "accuracy": 0}, {"confidence": 1, "accuracy": 1}]))
+        .mark_line(strokeDash=[4, 4], strokeWidth=1)
+        .encode(x="confidence:Q", y="accuracy:Q")
+    )
+    return alt.layer(diagonal, lines, points).properties(width="container", height=300)

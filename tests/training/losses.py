@@ -1,0 +1,48 @@
+"""Foreign losses, as a user would write them."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+class Drawing(nn.Module):
+    """Cross-entropy that draws random numbers when it is made and at every step, to no effect."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.rand(7)
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        torch.rand(3)
+        return functional.cross_entropy(logits, target)
+
+
+class ScalarWithCounts:
+    """A weighted cross-entropy without ``reduction``: it can only give one number."""
+
+    def __init__(self, class_counts: list[int]) -> None:
+        self.weight = 1 / torch.tensor(class_counts, dtype=torch.float32)
+
+    def __call__(self, logits: Tensor, target: Tensor) -> Tensor:
+        return functional.cross_entropy(logits, target, self.weight)
+
+
+class NanFromEpoch3(nn.Module):
+    """Cross-entropy that is NaN from the third epoch on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int, max_epochs: int) -> None:
+        self.epoch = epoch
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        return functional.cross_entropy(logits, target) * (float("nan") if self.epoch >= 2 else 1)
+
+
+def raising(logits: Tensor, target: Tensor) -> Tensor:
+    """A loss with a bug."""
+    raise ZeroDivisionError("no such luck")
