@@ -111,11 +111,13 @@ def resolve(config: DictConfig) -> Config:
     Raises `InputError` for the first value that is not allowed.
     """
     from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
+    from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
     ours = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
     try:
         plain = OmegaConf.to_container(ours, resolve=True, throw_on_missing=True)
+    except MissingMandatoryValue as error:
+        raise InputError(f"{error.full_key} must be given, as in {error.full_key}=VALUE") from error
     except OmegaConfBaseException as error:
         raise InputError(str(error).splitlines()[0]) from error
     assert isinstance(plain, dict)

@@ -231,7 +231,7 @@ def _history(metrics: Mapping[str, float | None], epochs: int) -> str:
     lines = [",".join([*head, *tags, "train/loss/cross_entropy"])]
     for epoch in range(1, epochs + 1):
         progress = 1 - 0.8 ** epoch
-        loss = 2.3 - 2.0 * progress
+        loss = 2.3 - 2.0 * progress * (metrics["test/cls/accuracy"] or 0)
         values = [epoch, 0.1, loss, loss, *((metrics[tag] or 0) * progress for tag in tags)]
         lines.append(",".join([*map(str, values), "0.2" if epoch == epochs else ""]))
     return "\n".join(lines) + "\n"

@@ -208,6 +208,8 @@ def test_seeded_subsets_differ_between_seeds_and_repeat_within_one() -> None:
     subsets = [select_subset(targets, per_class, "seeded", seed).tolist() for seed in (0, 0, 1)]
     assert subsets[0] == subsets[1]
     assert set(subsets[0]) != set(subsets[2])
+    places = np.sort(np.reshape(subsets[0], (10, 20)) % 100)
+    assert len({tuple(row) for row in places}) == 10  # no two classes keep the same places
 
 
 @pytest.mark.parametrize(

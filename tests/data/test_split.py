@@ -43,6 +43,14 @@ def test_a_class_draws_the_same_whatever_the_others_hold() -> None:
     np.testing.assert_array_equal(bees_of_whole, bees_of_part)
 
 
+def test_classes_of_one_size_draw_independently() -> None:
+    targets = np.repeat([0, 1, 2], 40)
+    validation = split_validation(targets, 10, 0, NAMES)[1].reshape(3, 10) % 40
+    assert len({tuple(places) for places in validation}) == 3
+    thin = thin_to_prior(np.arange(120), targets, np.array([40, 20, 20]), 40, 0)
+    assert set(thin[40:60] % 40) != set(thin[60:] % 40)
+
+
 def test_the_global_generator_is_neither_used_nor_moved() -> None:
     np.random.seed(0)
     before = np.random.get_state()[1].copy()

@@ -145,3 +145,13 @@ def test_learns_digits(name):
     with torch.no_grad():
         predicted = model(images[1200:]).argmax(dim=1)
     assert (predicted == target[1200:]).float().mean() > 0.9
+
+
+def test_convnet_features_are_the_global_average():
+    backbone = ConvNet((1, 8, 8), width=2).eval()
+    images = torch.randn(3, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        maps, features = backbone.layers(images), backbone(images)
+    for channel in range(8):
+        expected = sum(maps[:, channel].flatten(1).unbind(dim=1)) / maps[0, channel].numel()
+        torch.testing.assert_close(features[:, channel], expected)

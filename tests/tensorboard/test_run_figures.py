@@ -3,6 +3,7 @@
 import io
 import math
 import struct
+from functools import cache
 
 import numpy as np
 import pytest
@@ -84,6 +85,11 @@ def test_histograms_have_colours_of_their_own() -> None:
     assert len({to_hex(patches[name].get_edgecolor()) for name in names}) == 4
 
 
+def test_more_histograms_than_colours_are_refused() -> None:
+    with pytest.raises(InputError, match="5 histograms in one figure; at most 4"):
+        loss_histogram_figure(dict.fromkeys("abcde", np.ones(102)), EDGES, num_classes=10)
+
+
 @pytest.mark.parametrize(("bins", "edges"), [(100, EDGES), (101, EDGES[:-1])])
 def test_counts_that_do_not_fit_the_edges_are_refused(bins: int, edges: np.ndarray) -> None:
     with pytest.raises(InputError, match="'train' has counts"):
@@ -155,13 +161,19 @@ def test_recall_of_a_hundred_classes_labels_each_tenth_with_its_count() -> None:
     assert labels == [str(count) for count in range(500, 400, -10)]
 
 
+@cache
 def all_figures() -> dict:
     losses = {name: counts_of(np.exp(RNG.normal(-3, 2, 999))) for name in ("train", "val", "test")}
     ten = HUNDRED[:10]
     return {
         "loss": loss_histogram_figure(losses, EDGES, num_classes=100, title="focal, epoch 30"),
+        "narrow loss": loss_histogram_figure(
+            {"train": counts_of(np.full(9, 0.5))}, EDGES, num_classes=2
+        ),
         "reliability": reliability_figure(reliability_bins(), reliability_bins(), title="test"),
         "confusion of 10": confusion_figure(RNG.integers(1, 99, (10, 10)), ten, title="test"),
+        "confusion of 12": confusion_figure(RNG.integers(1, 99, (12, 12)), HUNDRED[:12]),
+        "confusion of 20": confusion_figure(RNG.integers(1, 99, (20, 20)), HUNDRED[:20]),
         "confusion of 100": confusion_figure(RNG.integers(0, 9, (100, 100)), HUNDRED),
         "recall of 10": recall_figure(RNG.random(10), RNG.integers(1, 5000, 10), ten),
         "recall of 100": recall_figure(RNG.random(100), RNG.integers(1, 500, 100), HUNDRED),

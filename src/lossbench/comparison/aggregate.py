@@ -13,8 +13,9 @@ import numpy as np
 import pandas as pd
 
 from lossbench.comparison import metrics
+from lossbench.comparison.stored import Arrays, arrays_of, history_of
 from lossbench.comparison.table import finished
-from lossbench.records import DamagedRecordError, Record
+from lossbench.records import Record
 
 if TYPE_CHECKING:
     from lossbench.comparison.compare import Comparison
@@ -37,9 +38,13 @@ def context_data(comparison: Comparison, context: str) -> dict[str, Any]:
         number[label]: [comparison.records[row] for row in runs.index[runs["label"] == label]]
         for label in comparison.ranked[context]
     }
-    arrays = {arm: _arrays(records) for arm, records in members.items()}
     first = next(iter(members.values()))[0]
     split = "val" if comparison.split == "val" else "test"
+    names = [f"histogram/cross_entropy/{name}" for name in LOSS_SPLITS]
+    names += [f"reliability/{split}/{view}" for view in VIEWS]
+    arrays = {
+        arm: [arrays_of(record, names) for record in records] for arm, records in members.items()
+    }
     data = {
         "differences": _differences(comparison, context, number),
         "losses": _losses(arrays, first),
@@ -66,18 +71,7 @@ def _differences(comparison: Comparison, context: str, number: dict[str, int]) -
     }
 
 
-def _arrays(records: Sequence[Record]) -> list[dict[str, np.ndarray]]:
-    """The arrays of ``records``; a run whose file is gone is left out of the figures."""
-    found = []
-    for record in records:
-        try:
-            found.append(record.arrays())
-        except DamagedRecordError:
-            continue
-    return found
-
-
-def _losses(arrays: dict[int, list[dict[str, np.ndarray]]], first: Record) -> Columns:
+def _losses(arrays: dict[int, list[Arrays]], first: Record) -> Columns:
     """Fractions of samples per bin of log10(cross-entropy), seeds summed, one entry per line.
 
     ``values`` begin at bin ``first`` of 102 (underflow, 100 bins, overflow). Where the training
@@ -130,33 +124,38 @@ def _curves(members: dict[int, list[Record]], metric: str) -> Columns:
         "val/loss/cross_entropy": "validation cross-entropy",
         f"val/{metric.partition('/')[2]}": f"validation {metrics.facts(metric).name}",
     }
-    parts = []
+    columns: Columns = {name: [] for name in ("arm", "curve", "epoch", "mean", "low", "high")}
     for arm, records in members.items():
-        frames = [_history(record, list(wanted)) for record in records]
-        frames = [frame for frame in frames if frame is not None]
-        if not frames:
-            continue
-        grouped = pd.concat(frames).groupby("epoch")
-        mean, error = grouped.mean(), grouped.std(ddof=1) / np.sqrt(grouped.count())
-        chosen = np.unique(np.linspace(0, len(mean) - 1, MOST_EPOCHS).round().astype(int))
-        for tag in mean.columns:
-            values, errors = mean[tag].iloc[chosen], error[tag].iloc[chosen]
-            curve = pd.DataFrame({"mean": values, "low": values - errors, "high": values + errors})
-            curve = curve.dropna(subset="mean")
-            parts.append(curve.reset_index().assign(arm=arm, curve=wanted[tag]))
-    if not parts:
-        return {}
-    table = pd.concat(parts)
-    columns: Columns = {name: _plain(table[name]) for name in ("mean", "low", "high")}
-    return columns | {name: table[name].tolist() for name in ("arm", "curve", "epoch")}
+        histories = [history_of(record, wanted) for record in records]
+        for tag, words in wanted.items():
+            curves = [(run["epoch"], run[tag]) for run in histories if tag in run]
+            if not curves:
+                continue
+            epochs, mean, error = _mean_curve(curves)
+            columns["arm"] += [arm] * len(epochs)
+            columns["curve"] += [words] * len(epochs)
+            columns["epoch"] += epochs.astype(int).tolist()
+            columns["mean"] += _plain(mean)
+            columns["low"] += _plain(mean - error)
+            columns["high"] += _plain(mean + error)
+    return columns if columns["arm"] else {}
 
 
-def _history(record: Record, tags: list[str]) -> pd.DataFrame | None:
-    try:
-        history = record.history()
-    except (OSError, ValueError):
-        return None
-    return history[["epoch", *(tag for tag in tags if tag in history.columns)]]
+def _mean_curve(
+    curves: Sequence[tuple[np.ndarray, np.ndarray]],
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Epochs, mean and standard error (NaN for one run) of (epochs, values) of several runs."""
+    epochs = np.unique(np.concatenate([run for run, _ in curves]))
+    values = np.full((len(curves), len(epochs)), np.nan)
+    for row, (run, numbers) in zip(values, curves, strict=True):
+        row[np.searchsorted(epochs, run)] = numbers
+    count = np.count_nonzero(~np.isnan(values), axis=0)
+    epochs, values, count = epochs[count > 0], values[:, count > 0], count[count > 0]
+    mean = np.nansum(values, axis=0) / count
+    squares = np.nansum((values - mean) ** 2, axis=0)
+    variance = np.divide(squares, count - 1, out=np.full(len(count), np.nan), where=count > 1)
+    chosen = np.unique(np.linspace(0, len(epochs) - 1, MOST_EPOCHS).round().astype(int))
+    return epochs[chosen], mean[chosen], np.sqrt(variance / count)[chosen]
 
 
 def _recall(runs: pd.DataFrame, number: dict[str, int], first: Record, split: str) -> Columns:
@@ -191,7 +190,7 @@ def _defined_mean(values: np.ndarray) -> float:
     return float(defined.mean()) if defined.size else np.nan
 
 
-def _reliability(arrays: dict[int, list[dict[str, np.ndarray]]], split: str) -> Columns:
+def _reliability(arrays: dict[int, list[Arrays]], split: str) -> Columns:
     """Mean confidence, accuracy and share of samples per bin, seeds put together by count."""
     columns: Columns = {"arm": [], "view": [], "confidence": [], "accuracy": [], "share": []}
     for arm, runs in arrays.items():

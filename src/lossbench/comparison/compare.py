@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -71,8 +72,8 @@ class Comparison:
 
     @property
     def headline(self) -> str:
-        """The verdicts in one or two sentences."""
-        return headline(self.verdicts, self.baseline, self.facts, f" ({self.where})")
+        """The verdicts in one sentence."""
+        return headline(self.verdicts, self.baseline, self.facts, self.where)
 
 
 def compare(
@@ -93,12 +94,11 @@ def compare(
     """
     from lossbench.comparison import export, report
 
-    bundle = report.start_bundle()
     comparison = evaluate(records, baseline=baseline, metric=metric, by=by)
     out.mkdir(parents=True, exist_ok=True)
     comparison.files.append(export.write_csv(comparison, out / "results.csv"))
     comparison.files.append(export.write_markdown(comparison, out / "results.md"))
-    comparison.files.append(report.write_report(comparison, out / "report.html", bundle))
+    comparison.files.append(report.write_report(comparison, out / "report.html"))
     return comparison
 
 
@@ -111,14 +111,13 @@ def evaluate(records: Sequence[Record], *, baseline: str, metric: str, by: str) 
         raise unknown("baseline", baseline, done["label"].unique())
     columns = [metric, *metrics.columns(split_of(metric), runs.columns)]
     summary = summarise(runs, dict.fromkeys(columns))
-    ranked = _rank(summary, metric, baseline, fact.higher_is_better)
-    with_baseline = [context for context, labels in ranked.items() if labels[0] == baseline]
-    judged = pd.DataFrame(
-        [(context, label) for context in with_baseline for label in ranked[context][1:]],
-        columns=["context", "label"],
-    )
     pairs = pair_runs(runs, records, baseline=baseline, metric=metric, by=by)
+    places = done[["context", "label"]].drop_duplicates()
+    with_baseline = places.loc[places["label"] == baseline, "context"]
+    judged = places[(places["label"] != baseline) & places["context"].isin(with_baseline)]
     found = differences(pairs, judged)
+    ranked = _rank(summary[summary["metric"] == metric], baseline, found, fact)
+    found.sort(key=lambda entry: ranked[entry.context].index(entry.label))
     return Comparison(
         records=records,
         study=records[0].study,
@@ -136,16 +135,24 @@ def evaluate(records: Sequence[Record], *, baseline: str, metric: str, by: str) 
 
 
 def _rank(
-    summary: pd.DataFrame, metric: str, baseline: str, higher_is_better: bool
+    means: pd.DataFrame, baseline: str, found: Sequence[Difference], fact: Metric
 ) -> dict[str, list[str]]:
-    """The labels of every context: the baseline, then the best mean of ``metric`` first."""
-    means = summary[summary["metric"] == metric]
-    ordered = means.sort_values("mean", ascending=not higher_is_better, kind="stable")
-    ranked = {}
-    for context in dict.fromkeys(means["context"]):
-        labels = list(ordered.loc[ordered["context"] == context, "label"])
-        ranked[context] = sorted(labels, key=lambda label: label != baseline)
-    return ranked
+    """The labels of every context: the baseline, then the best first.
+
+    Best by the paired difference, which compares equal seeds; a label without one comes after
+    those with one, by its mean.
+    """
+    paired = {(entry.context, entry.label): entry.mean for entry in found if entry.n}
+    sign = -1 if fact.higher_is_better else 1
+
+    def place(row: Any) -> tuple[bool, bool, float]:
+        key = (row.context, row.label)
+        return row.label != baseline, key not in paired, sign * paired.get(key, row.mean)
+
+    ranked: dict[str, list[str]] = {}
+    for row in sorted(means.itertuples(), key=place):
+        ranked.setdefault(row.context, []).append(row.label)
+    return {context: ranked[context] for context in dict.fromkeys(means["context"])}
 
 
 def _notes(ranked: dict[str, list[str]], baseline: str) -> list[str]:

@@ -13,7 +13,7 @@ from lossbench.records import files
 if TYPE_CHECKING:
     from lossbench.comparison.compare import Comparison
 
-IDENTIFIERS = ["study", "cell", "arm", "seed", "model", "loss", "context", "label", "status"]
+IDENTIFIERS = ["study", "cell", "arm", "label", "seed", "model", "loss", "status"]
 
 
 def write_csv(comparison: Comparison, path: Path) -> Path:

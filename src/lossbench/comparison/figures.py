@@ -18,9 +18,11 @@ Specification = dict[str, Any]
 ROWS = alt.NamedData("rows")
 MARKS = alt.NamedData("marks")
 COLOUR = alt.Color("colour:N", scale=None)
+FILL = alt.Fill("colour:N", scale=None)
+STROKE = alt.Stroke("colour:N", scale=None)
 DASH = alt.StrokeDash("dash:N", scale=None)
 SHAPE = alt.Shape("shape:N", scale=None)
-POWER_OF_TEN = "format(pow(10, datum.value), '~g')"
+POWER_OF_TEN = "datum.value < -2 ? '1e' + datum.value : format(pow(10, datum.value), '~g')"
 ARM = alt.Tooltip("label:N", title="arm")
 
 
@@ -28,8 +30,8 @@ def specifications(metric: Metric, baseline: str) -> dict[str, Specification]:
     """The specification of every kind of figure, by name."""
     charts = {
         "differences": _differences(metric, baseline),
-        "losses": _losses(240, dashed_by_series=False),
-        "overfitting": _losses(150, dashed_by_series=True),
+        "losses": _losses(280, filled_test=False),
+        "overfitting": _losses(150, filled_test=True),
         "curves": _curves(),
         "recall": _recall(),
         "reliability": _reliability(),
@@ -40,11 +42,11 @@ def specifications(metric: Metric, baseline: str) -> dict[str, Specification]:
 def _differences(metric: Metric, baseline: str) -> alt.LayerChart:
     better = "right" if metric.higher_is_better else "left"
     row = alt.Y("label:N", sort=None, title=None, axis=alt.Axis(labelLimit=150))
-    title = [f"{metric.name} minus {baseline}", f"(better: {better})"]
+    title = [metric.name, f"minus {baseline} (better: {better})"]
     base = alt.Chart(ROWS).encode(y=row, color=COLOUR)
     tooltip = [ARM, *(alt.Tooltip(f"{name}:Q", format="+.4f") for name in ("mean", "low", "high"))]
     interval = base.mark_rule(strokeWidth=3).encode(
-        x=alt.X("low:Q", title=title), x2="high:Q", tooltip=tooltip
+        x=alt.X("low:Q", title=title, axis=alt.Axis(titleLimit=260)), x2="high:Q", tooltip=tooltip
     )
     point = base.mark_point(filled=True, size=90, opacity=1).encode(
         x="mean:Q", shape=SHAPE, tooltip=tooltip
@@ -53,25 +55,34 @@ def _differences(metric: Metric, baseline: str) -> alt.LayerChart:
     return alt.layer(zero, interval, point).properties(width="container", height=alt.Step(30))
 
 
-def _losses(height: int, dashed_by_series: bool) -> alt.LayerChart:
-    """Step lines over log10(loss), with rules at log 2 and log C."""
+def _losses(height: int, filled_test: bool) -> alt.LayerChart:
+    """Step lines over log10(loss), with rules at log 2 and log C.
+
+    The page sets the parameter ``top``, the end of the y axis, so that arms share one scale.
+    """
     x = alt.X(
         "x:Q",
         title="cross-entropy in nats (log scale)",
         scale=alt.Scale(domain=[-8.1, 2.1], nice=False),
         axis=alt.Axis(values=list(range(-8, 3, 2)), labelExpr=POWER_OF_TEN, grid=False),
     )
-    y = alt.Y("y:Q", title="fraction of samples", axis=alt.Axis(tickCount=4))
+    y = alt.Y(
+        "y:Q",
+        title="fraction of samples",
+        scale=alt.Scale(domainMin=0, domainMax=alt.ExprRef("top")),
+        axis=alt.Axis(tickCount=4),
+    )
     detail = ["split:N", "label:N"]
     lines = (
         alt.Chart(ROWS)
         .mark_line(interpolate="step-after", strokeWidth=1.8)
-        .encode(x=x, y=y, color=COLOUR, strokeDash=DASH, detail=detail)
+        .encode(x=x, y=y, stroke=STROKE, strokeDash=DASH, detail=detail)
     )
     parts: list[alt.Chart] = [lines]
-    if dashed_by_series:
-        test = lines.transform_filter("datum.split === 'test'")
-        parts = [test.mark_area(interpolate="step-after", opacity=0.25, line=False), lines]
+    if filled_test:
+        area = alt.Chart(ROWS).transform_filter("datum.split === 'test'")
+        area = area.mark_area(interpolate="step-after", opacity=0.25)
+        parts = [area.encode(x=x, y=y, fill=FILL), lines]
     marks = alt.Chart(MARKS)
     rules = marks.mark_rule(strokeDash=[2, 3]).encode(x="x:Q")
     words = [
@@ -80,24 +91,23 @@ def _losses(height: int, dashed_by_series: bool) -> alt.LayerChart:
         .encode(x="x:Q", y=alt.value(0), text="text:N")
         for side, dx in (("right", 2), ("left", -2))
     ]
-    return alt.layer(*parts, rules, *words).properties(width="container", height=height)
+    figure = alt.layer(*parts, rules, *words).properties(width="container", height=height)
+    return figure.add_params(alt.param(name="top", value=1))
 
 
 def _curves() -> alt.LayerChart:
     base = alt.Chart(ROWS).encode(
         x=alt.X("epoch:Q", title="epoch", axis=alt.Axis(tickMinStep=1, grid=False)),
-        color=COLOUR,
         detail="label:N",
     )
     scale = alt.Scale(zero=False)
     band = base.mark_area(opacity=0.2).encode(
         y=alt.Y("low:Q", title=None, scale=scale),
         y2="high:Q",
-        fill=alt.Fill("colour:N", scale=None),
-        strokeOpacity=alt.value(0),
+        fill=FILL,
     )
     line = base.mark_line(strokeWidth=1.8).encode(
-        y=alt.Y("mean:Q", title=None, scale=scale), strokeDash=DASH
+        y=alt.Y("mean:Q", title=None, scale=scale), stroke=STROKE, strokeDash=DASH
     )
     return alt.layer(band, line).properties(width="container", height=240)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -22,8 +23,8 @@ class Gap:
 
     context: str
     label: str
-    seeds: tuple[int, ...]
     reason: str
+    seeds: tuple[int, ...]
 
     @property
     def sentence(self) -> str:
@@ -94,28 +95,30 @@ def find_gaps(table: pd.DataFrame, metric: str) -> list[Gap]:
 
     A run counts as missing if another label of its context has its seed.
     """
-    gaps = []
-    for context, place in table.groupby("context", sort=False):
-        seeds = set(place["seed"])
-        for label, group in place.groupby("label", sort=False):
-            ended = set(group.loc[group["status"] == "done", "seed"])
-            open_runs = group[(group["status"] != "done") & ~group["seed"].isin(ended)]
-            for reason, runs in open_runs.groupby(open_runs.apply(_reason, axis=1), sort=False):
-                gaps.append(Gap(context, label, _seeds(runs["seed"]), reason))
-            missing = seeds - set(group["seed"])
-            undefined = group.loc[(group["status"] == "done") & group[metric].isna(), "seed"]
-            for reason, places in (("missing", missing), (f"without {metric}", undefined)):
-                if len(places):
-                    gaps.append(Gap(context, label, _seeds(places), reason))
-    return gaps
+    seeds: dict[str, set[int]] = defaultdict(set)
+    recorded: dict[tuple[str, str], set[int]] = defaultdict(set)
+    ended: dict[tuple[str, str], set[int]] = defaultdict(set)
+    runs = table[["context", "label", "seed", "status", "reason"]].assign(value=table[metric])
+    for run in runs.itertuples():
+        seeds[run.context].add(run.seed)
+        recorded[run.context, run.label].add(run.seed)
+        if run.status == "done":
+            ended[run.context, run.label].add(run.seed)
+    found: dict[tuple[str, str, str], set[int]] = defaultdict(set)
+    for run in runs[(runs["status"] != "done") | runs["value"].isna()].itertuples():
+        place = (run.context, run.label)
+        if run.status == "done":
+            found[*place, f"without {metric}"].add(run.seed)
+        elif run.seed not in ended[place]:
+            found[*place, _reason(run.status, run.reason)].add(run.seed)
+    for place, present in recorded.items():
+        if missing := seeds[place[0]] - present:
+            found[*place, "missing"] |= missing
+    return [Gap(*key, tuple(sorted(places))) for key, places in found.items()]
 
 
-def _reason(run: pd.Series) -> str:
-    if run["status"] == "running":
+def _reason(status: str, reason: object) -> str:
+    if status == "running":
         return "not finished"
-    cause = str(run["reason"] or "").strip()
+    cause = str(reason or "").strip()
     return f"failed: {cause.splitlines()[-1]}" if cause else "failed"
-
-
-def _seeds(seeds: Iterable[int]) -> tuple[int, ...]:
-    return tuple(sorted({int(seed) for seed in seeds}))

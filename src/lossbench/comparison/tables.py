@@ -22,7 +22,7 @@ class Sheet:
 
 
 def summary_sheet(comparison: Comparison, context: str) -> Sheet:
-    """Mean ± standard error of every summary metric, one row per label, and n."""
+    """n, and mean ± standard error of every summary metric; one row per label."""
     tags = metrics.columns(comparison.split, comparison.runs.columns)
     if comparison.metric not in tags:
         tags = [comparison.metric, *tags]
@@ -32,9 +32,9 @@ def summary_sheet(comparison: Comparison, context: str) -> Sheet:
     for label in comparison.ranked[context]:
         numbers = [cells[label, tag] for tag in tags]
         texts = [formats.plus_minus(cell.mean, cell.standard_error) for cell in numbers]
-        rows.append((label, *texts, str(cells[label, comparison.metric].n)))
+        rows.append((label, str(cells[label, comparison.metric].n), *texts))
     facts = [metrics.facts(tag) for tag in tags]
-    head = (comparison.by, *(f"{fact.name} {fact.arrow}" for fact in facts), "n")
+    head = (comparison.by, "n", *(f"{fact.name} {fact.arrow}" for fact in facts))
     caption = f"Mean ± standard error over seeds, {comparison.where}"
     return Sheet(caption, head, tuple(rows))
 

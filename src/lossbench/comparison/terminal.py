@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from rich.console import Console
 from rich.table import Table
@@ -14,6 +14,7 @@ from lossbench.comparison.verdict import BETTER, WORSE
 if TYPE_CHECKING:
     from lossbench.comparison.compare import Comparison
 
+GAP = 2
 STYLES = {BETTER: "green", WORSE: "red"}
 
 
@@ -52,13 +53,14 @@ def _print_sheet(sheet: Sheet, console: Console) -> None:
 def _width(column: tuple[str, ...]) -> int:
     """The columns on screen that ``column`` needs: heads may break at spaces, values may not."""
     head, *values = column
-    return max(map(len, [*values, *head.split()])) + 2
+    return max(map(len, [*values, *head.split()])) + GAP
 
 
 def _print_block(columns: list[tuple[str, ...]], console: Console) -> None:
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for place, (head, *_) in enumerate(columns):
-        table.add_column(Text(head), justify="right" if place else "left", no_wrap=False)
+    table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="bold")
+    for place, column in enumerate(columns):
+        justify: Literal["left", "right"] = "right" if place else "left"
+        table.add_column(Text(column[0]), justify=justify, width=_width(column) - GAP)
     for row in list(zip(*columns, strict=True))[1:]:
         table.add_row(*(Text(cell, style=STYLES.get(cell, "")) for cell in row))
     console.print(table)

@@ -42,13 +42,10 @@ def verdict(difference: Difference, baseline: str, metric: Metric, where: str = 
     label, seeds = difference.label, formats.seeds(difference.n)
     size, low, high = formats.signed((difference.mean, difference.low, difference.high))
     value = f"{metric.name}{where} {size}"
-    evidence = (
-        f"95 % Holm interval {low} to {high}, Holm p {formats.p_value(difference.holm_p)}, "
-        f"n = {seeds}"
-    )
+    evidence = f"95 % Holm interval {low} to {high}, Holm p {formats.p_value(difference.holm_p)}"
     sentence = {
-        BETTER: f"{label} is better than {baseline}: {value} ({evidence}).",
-        WORSE: f"{label} is worse than {baseline}: {value} ({evidence}).",
+        BETTER: f"{label} is better than {baseline}: {value} ({evidence}, n = {seeds}).",
+        WORSE: f"{label} is worse than {baseline}: {value} ({evidence}, n = {seeds}).",
         NOT_DISTINGUISHABLE: f"{label} is not distinguishable from {baseline} with these {seeds}: "
         f"{value} ({evidence}).",
         NOT_JUDGED: f"{label} is not judged against {baseline}: {value} (n = {seeds}; "
@@ -72,30 +69,22 @@ def _caution(difference: Difference) -> str:
     return "".join(notes)
 
 
-def headline(verdicts: Sequence[Verdict], baseline: str, metric: Metric, where: str = "") -> str:
-    """The whole study in one or two sentences: how many are better, worse, or undecided."""
+def headline(verdicts: Sequence[Verdict], baseline: str, metric: Metric, where: str) -> str:
+    """The whole study in one sentence: which are better, worse, or undecided; ``where`` in words.
+
+    With several contexts, how many of them are which.
+    """
+    start = f"Compared with {baseline} on {metric.name} ({where})"
     if not verdicts:
-        return f"Nothing is compared with {baseline}: see the notes below the tables."
+        return f"{start}: there is nothing to judge; the notes say why."
     contexts = len({verdict.context for verdict in verdicts})
-    parts = [
-        part
-        for word, phrase in (
-            (BETTER, "better"),
-            (WORSE, "worse"),
-            (NOT_DISTINGUISHABLE, "not distinguishable"),
-            (NOT_JUDGED, "not judged (too few seeds)"),
-            (NOT_COMPARED, "not compared"),
-        )
-        if (part := _count(verdicts, word, phrase, name=contexts == 1))
-    ]
-    cells = "" if contexts == 1 else f" in {contexts} cells"
-    return f"Compared with {baseline} on {metric.name}{where}{cells}: {'; '.join(parts)}."
-
-
-def _count(verdicts: Sequence[Verdict], word: str, phrase: str, name: bool) -> str:
-    labels = [verdict.label for verdict in verdicts if verdict.word == word]
-    if not labels:
-        return ""
-    if name:
-        return f"{phrase}: {formats.listing(labels)}"
-    return f"{len(labels)} {phrase} ({formats.listing(dict.fromkeys(labels))})"
+    parts = []
+    for word in (BETTER, WORSE, NOT_DISTINGUISHABLE, NOT_JUDGED, NOT_COMPARED):
+        labels = [verdict.label for verdict in verdicts if verdict.word == word]
+        names = list(dict.fromkeys(labels))
+        if contexts > 1 and labels:
+            parts.append(f"{word} {len(labels)} times ({formats.listing(names)})")
+        elif labels:
+            parts.append(f"{formats.listing(names)} {'is' if len(names) == 1 else 'are'} {word}")
+    cells = f", in {contexts} cells" if contexts > 1 else ""
+    return f"{start}{cells}: {'; '.join(parts)}."

@@ -25,9 +25,9 @@ WIDTH = 350
 """Pixels: the width of TensorBoard's image card, which scales anything else without smoothing."""
 DOTS_PER_INCH = 100
 FONT_SIZE = 8
-CELL_TEXTS_UP_TO = 12
-NAMES_UP_TO = 20
-"""With more classes than this the axes show class numbers instead of names."""
+COLOURS = (BLUE, VERMILLION, GREEN, PURPLE)
+NAMES_UP_TO = 12
+"""With more classes than this, names and cell texts would overlap: numbers and colours instead."""
 
 
 def to_png(figure: Figure) -> tuple[bytes, int, int]:
@@ -62,15 +62,16 @@ def loss_histogram_figure(
             Under- and overflow are drawn as the outermost bins.
         num_classes: C.
 
-    Raises: InputError where counts and edges do not fit.
+    Raises: InputError where counts and edges do not fit, and for more than four histograms.
     """
+    if len(histograms) > len(COLOURS):
+        raise InputError(f"{len(histograms)} histograms in one figure; at most {len(COLOURS)}")
     figure, (axes,) = _figure(title)
     edges = np.asarray(edges, np.float64)
     drawn_edges = 10 ** np.concatenate(
         [[2 * edges[0] - edges[2]], edges[::2], [2 * edges[-1] - edges[-3]]]
     )
-    colours = (BLUE, VERMILLION, GREEN, PURPLE)
-    for (name, counts), colour in zip(histograms.items(), colours, strict=False):
+    for (name, counts), colour in zip(histograms.items(), COLOURS, strict=False):
         fractions = _fractions(name, np.asarray(counts, np.float64), edges)
         first = colour == BLUE
         axes.stairs(
@@ -161,8 +162,8 @@ def confusion_figure(matrix: np.ndarray, class_names: Sequence[str], *, title: s
     """A confusion matrix with each row divided by its sum; a row without samples is grey.
 
     Colour follows the square root of the fraction, so that rare confusions show. With up to 12
-    classes the cells hold per cent (blank below 0.5), with more a colour scale stands beside
-    them; above 20 the axes hold class numbers.
+    classes the cells hold per cent (blank below 0.5); with more the axes hold class numbers,
+    and a colour scale stands beside them.
 
     Args:
         matrix: (C, C) counts, rows = target.
@@ -181,19 +182,19 @@ def confusion_figure(matrix: np.ndarray, class_names: Sequence[str], *, title: s
     totals = matrix.sum(axis=1, keepdims=True)
     share = np.divide(matrix, totals, out=np.full_like(matrix, np.nan), where=totals > 0)
     names = [_short(name) for name in class_names]
-    in_cells = size <= CELL_TEXTS_UP_TO
+    named = size <= NAMES_UP_TO
     figure, (axes,) = _figure(
         title,
         height=260,
-        left=0.14 if size > NAMES_UP_TO else (35 + 6.2 * max(map(len, names))) / WIDTH,
-        right=0.97 if in_cells else 0.86,
+        left=(35 + 6.2 * max(map(len, names))) / WIDTH if named else 0.14,
+        right=0.97 if named else 0.86,
         names=names,
     )
     axes.set_facecolor("#BBBBBB")
     image = axes.imshow(
         share, cmap="Blues", norm=PowerNorm(0.5, 0, 1), interpolation="nearest", aspect="auto"
     )
-    if in_cells:
+    if named:
         for row, column in np.argwhere(share >= 0.005):
             value = share[row, column]
             axes.text(
@@ -220,7 +221,7 @@ def recall_figure(
 ) -> Figure:
     """Recall of each class, from the most to the least frequent in training, and their mean.
 
-    With up to 20 classes the ticks hold names and training counts, above that counts alone.
+    With up to 12 classes the ticks hold names and training counts, above that counts alone.
 
     Args:
         recall: (C,) in [0, 1]; NaN (an absent class) is marked with a cross, not counted.
@@ -235,7 +236,7 @@ def recall_figure(
     names = [f"{_short(class_names[index])}: {train_counts[index]}" for index in order]
     if len(order) > NAMES_UP_TO:
         names = [str(train_counts[index]) for index in order]
-    figure, (axes,) = _figure(f"{title} (mean {mean:.3f})".lstrip(), names=names)
+    figure, (axes,) = _figure(f"{title} (mean {mean:.3f})".lstrip(), height=240, names=names)
     # One outline for all bars: a hundred single bars would take several times as long.
     half = 0.4 if len(order) <= NAMES_UP_TO else 0.5
     heights = np.stack([np.nan_to_num(ordered), np.zeros(len(order))], axis=1).ravel()[:-1]
@@ -255,7 +256,7 @@ def _figure(
     title: str,
     *,
     height: int = 210,
-    left: float = 0.16,
+    left: float = 0.18,
     right: float = 0.97,
     names: Sequence[str] = (),
     widths: tuple[int, ...] = (1,),
@@ -316,7 +317,7 @@ def _tilted(names: Sequence[str]) -> bool:
 
 
 def _class_ticks(axes: Axes, which: str, names: Sequence[str], *, numbered: bool = True) -> None:
-    """A tick for each of up to 20 classes; above that for each tenth, with the class number."""
+    """A tick for each of up to 12 classes; above that for each tenth, with the class number."""
     places = list(range(len(names)))
     labels = [_short(name) if numbered else name for name in names]
     if len(names) > NAMES_UP_TO:

@@ -32,7 +32,7 @@ Progress = Callable[[int, Mapping[str, float]], None]
 def execute(run: Run, progress: Progress | None = None) -> Outcome:
     """Make sure that ``run`` is done: find it finished, resume it, or train it.
 
-    ``progress(epoch, row)`` is called after each epoch. A run that fails in training is recorded
+    ``progress(epoch, row)`` is called before the first epoch, with 0, and after each. A run that fails in training is recorded
     and returned as failed. `InputError` is raised before anything is written, and `LockedError`
     if another process writes the run.
     """
@@ -55,6 +55,7 @@ def execute(run: Run, progress: Progress | None = None) -> Outcome:
             if progress is not None:
                 progress(epoch, row)
 
+        report(0, {})
         return training.train_and_record(report)
 
 

@@ -26,12 +26,14 @@ def train(run: Run) -> int:
     epochs = run.config["trainer"]["max_epochs"]
 
     def progress(epoch: int, row: Mapping[str, float]) -> None:
+        if epoch == 0:
+            console.print(f"{run.arm} on {run.cell}, seed {run.seed}")
+            return
         words = [f"epoch {epoch}/{epochs}", f"objective {row['train/running/objective']:.4f}"]
         if "val/cls/balanced_accuracy" in row:
             words.append(f"val balanced accuracy {row['val/cls/balanced_accuracy']:.4f}")
         console.print("  ".join(words))
 
-    console.print(f"{run.arm} on {run.cell}, seed {run.seed}")
     try:
         outcome = execute(run, progress)
     except LockedError as error:

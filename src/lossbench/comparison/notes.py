@@ -1,0 +1,73 @@
+"""What was measured and how, in sentences that stand under the tables."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lossbench.comparison.compare import balanced_validation
+from lossbench.comparison.pairing import REQUIRED
+from lossbench.comparison.table import finished
+
+if TYPE_CHECKING:
+    from lossbench.comparison.compare import Comparison
+
+
+def measured(comparison: Comparison) -> list[str]:
+    """The sentences, from the finished records of ``comparison``."""
+    done = finished(comparison.runs)
+    records = [comparison.records[row] for row in done.index]
+    counts = done.groupby(["context", "label"])["seed"].nunique()
+    least, most = int(counts.min()), int(counts.max())
+    return [
+        "Every number is of the last epoch. The test set was evaluated once per run, after the "
+        "last epoch, and chose nothing.",
+        _validation([balanced_validation(record) for record in records], done),
+        f"n is {least}{'' if least == most else f' to {most}'} finished runs (seeds) per "
+        f"{comparison.by}; ± is the standard error of the mean over seeds.",
+        _pairing(comparison),
+        "Differences are judged by a paired t-test over seeds, with Holm's correction for the "
+        "number of comparisons in a cell. A Holm interval is the t-interval at the level at which "
+        "Holm's rule judged the comparison: it excludes 0 exactly when Holm's p is below 0.05, "
+        "and each one covers its own difference with at least 95 %.",
+        "Cross-entropy is one yardstick for all: the negative log-likelihood, in nats, of the "
+        "logits as deployed, whatever a run was trained with. Prior-adjusted numbers use logits "
+        "moved from the training prior to the prior of the split.",
+        _made_with(comparison),
+    ]
+
+
+def _validation(oracle: list[bool], done: object) -> str:
+    if any(oracle):
+        return (
+            "Validation is balanced although training is not: a balanced validation (oracle), "
+            "made of images that the imbalance threw away."
+        )
+    columns = getattr(done, "columns", [])
+    if any(str(column).startswith("val/") for column in columns):
+        return "Validation has the prior of the training set."
+    return "There is no validation set."
+
+
+def _pairing(comparison: Comparison) -> str:
+    required = " and ".join(REQUIRED[comparison.by])
+    matched = {entry.matched for entry in comparison.differences if entry.n}
+    if not matched:
+        return f"A pair shares cell, seed and the fingerprints {required}; there is none here."
+    found = matched.pop() if len(matched) == 1 else "as the table of differences says"
+    return (
+        f"A pair shares cell, seed and the fingerprints {required}. Equal in the pairs: {found}."
+    )
+
+
+def _made_with(comparison: Comparison) -> str:
+    records = [record for record in comparison.records if record.status == "done"]
+    versions = {
+        f"{name} {record.versions[name]}"
+        for record in records
+        for name in ("lossbench", "torch")
+        if name in record.versions
+    }
+    commits = {record.git[:12] for record in records if record.git}
+    hours = sum(record.seconds for record in records) / 3600
+    made = ", ".join([*sorted(versions), *(f"commit {commit}" for commit in sorted(commits))])
+    return f"Made with {made or 'unknown versions'}; {hours:.2g} hours of runs in all."

@@ -1,0 +1,126 @@
+"""report.html: one file that needs no network, with verdicts, tables and figures."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lossbench.comparison import figures, formats
+from lossbench.comparison.aggregate import LOSS_SPLITS, VIEWS, context_data
+from lossbench.comparison.notes import measured
+from lossbench.comparison.tables import difference_sheet, summary_sheet
+from lossbench.records import files
+
+if TYPE_CHECKING:
+    from lossbench.comparison.compare import Comparison
+
+BUDGET = 6_500_000
+"""Bytes of figure data and tables that the page may hold, so that it stays below 8 MB."""
+
+SPLIT_WORDS = {"train": "training", "val": "validation", "test": "test"}
+VIEW_WORDS = {"raw": "logits as deployed", "adjusted": "adjusted to the prior"}
+
+
+def write_report(comparison: Comparison, path: Path) -> Path:
+    """Write the page to ``path``."""
+    files.write_text(path, render(comparison, vega_bundle()))
+    return path
+
+
+def vega_bundle() -> str:
+    """The Vega libraries as one script.
+
+    Putting it together takes seconds, so it is kept in the user's cache folder, one file per
+    version of vl-convert; without a writable cache it is made anew.
+    """
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    kept = home / "lossbench" / f"vega-{version('vl-convert-python')}.js"
+    try:
+        return kept.read_text(encoding="utf-8")
+    except OSError:
+        import vl_convert
+
+        bundle: str = vl_convert.javascript_bundle().replace("</script", "<\\/script")
+    with contextlib.suppress(OSError):
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        files.write_text(kept, bundle)
+    return bundle
+
+
+def render(comparison: Comparison, bundle: str) -> str:
+    """The page as text. All that comes from records is escaped by jinja."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    sections, data = _sections(comparison)
+    specifications = figures.specifications(comparison.facts, comparison.baseline)
+    for specification in specifications.values():
+        del specification["$schema"]  # a URL that nobody needs here
+    environment = Environment(
+        loader=PackageLoader("lossbench.comparison"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    content = {
+        "labels": comparison.labels,
+        "specifications": specifications,
+        "contexts": data,
+    }
+    return environment.get_template("report.html.j2").render(
+        comparison=comparison,
+        sections=sections,
+        measured=measured(comparison),
+        content=content,
+        bundle=bundle,
+    )
+
+
+def _sections(comparison: Comparison) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """What the template shows per context, and the data of its figures.
+
+    When the budget of the page is spent, later contexts keep their tables and lose the figures.
+    """
+    sections, data, spent = [], [], 0
+    for context, labels in comparison.ranked.items():
+        figures_data = context_data(comparison, context) if spent < BUDGET else {}
+        size = len(json.dumps(figures_data, separators=(",", ":")))
+        if spent + size > BUDGET:
+            figures_data = {}
+        spent += size
+        sheets = [summary_sheet(comparison, context), difference_sheet(comparison, context)]
+        verdicts = [entry for entry in comparison.verdicts if entry.context == context]
+        gaps = [gap for gap in comparison.gaps if gap.context == context]
+        data.append(figures_data)
+        sections.append(
+            {
+                "title": context,
+                "labels": [(comparison.labels.index(label), label) for label in labels],
+                "verdicts": verdicts,
+                "sheets": [sheet for sheet in sheets if sheet],
+                "gaps": gaps,
+                "figures": _figures(figures_data),
+                "without_figures": not figures_data,
+                "many_classes": formats.UNDEFINED,
+            }
+        )
+    return sections, data
+
+
+def _figures(data: dict[str, Any]) -> dict[str, Any]:
+    """The choices (value, words) of each figure that has data."""
+    found: dict[str, Any] = {name: [] for name in data if name != "marks"}
+    if "losses" in found:
+        splits = data["losses"]["split"]
+        found["losses"] = [(name, SPLIT_WORDS[name]) for name in LOSS_SPLITS if name in splits]
+        found["overfitting"] = []
+    if "curves" in found:
+        found["curves"] = [(name, name) for name in dict.fromkeys(data["curves"]["curve"])]
+    if "reliability" in found:
+        views = data["reliability"]["view"]
+        found["reliability"] = [(name, VIEW_WORDS[name]) for name in VIEWS if name in views]
+    return found

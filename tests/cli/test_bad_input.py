@@ -1,0 +1,153 @@
+"""Bad input: exit code 2, one line that names the value and what is allowed, nothing written."""
+
+from __future__ import annotations
+
+import gzip
+import os
+from pathlib import Path
+
+import pytest
+
+from lossbench.cli import main
+
+TRAIN = "train data=digits trainer.max_epochs=1"
+FASHION = "train data=fashion_mnist"
+
+BAD = {
+    # what the config alone can tell
+    "command": ("trian", "unknown command 'trian'; did you mean 'train'?"),
+    "loss": (f"{TRAIN} loss=focall", "unknown loss 'focall'; did you mean 'focal'?"),
+    "dataset": (f"{TRAIN} data=fashionmnist", "'fashionmnist'; did you mean 'fashion_mnist'?"),
+    "model": (f"{TRAIN} model=convnett", "unknown model 'convnett'; did you mean 'convnet'?"),
+    "imbalance": (f"{TRAIN} imbalance=exp", "unknown imbalance 'exp'"),
+    "experiment": (
+        "train experiment=digits_quickstrat",
+        "unknown experiment 'digits_quickstrat'; did you mean 'digits_quickstart'?",
+    ),
+    "loss parameter": (
+        f"{TRAIN} loss=focal loss.gama=1",
+        "unknown parameter of loss 'gama'; did you mean 'gamma'?",
+    ),
+    "parameter with a plus": (f"{TRAIN} loss=focal +loss.gama=1", "'gama'; did you mean 'gamma'?"),
+    "config key": (f"{TRAIN} sed=1", "unknown config key 'sed'; did you mean 'seed'?"),
+    "config key with a plus": (f"{TRAIN} +sed=1", "unknown config key 'sed'; did you mean 'seed'?"),
+    "nested key": (f"{TRAIN} trainer.max_epoch=1", "'max_epoch'; did you mean 'max_epochs'?"),
+    "argument of the dataset": (f"{TRAIN} +data.colour=red", "unexpected keyword argument 'colour'"),
+    "argument of the model": (f"{TRAIN} +model.depht=3", "unexpected keyword argument 'depht'"),
+    "gamma": (f"{TRAIN} loss=focal loss.gamma=-1", "loss.gamma=-1"),
+    "gamma text": (f"{TRAIN} loss=focal loss.gamma=high", "loss.gamma='high'"),
+    "smoothing": (f"{TRAIN} loss=label_smoothing loss.smoothing=1.5", "loss.smoothing=1.5"),
+    "temperature": (f"{TRAIN} loss=temperature_scaled loss.temperature=0", "loss.temperature=0"),
+    "lr 0": (f"{TRAIN} optimizer.lr=0", "optimizer.lr=0 is not allowed: a finite number, above 0"),
+    "lr negative": (f"{TRAIN} optimizer.lr=-0.1", "optimizer.lr=-0.1"),
+    "lr infinite": (f"{TRAIN} optimizer.lr=inf", "optimizer.lr=inf"),
+    "lr text": (f"{TRAIN} optimizer.lr=fast", "optimizer.lr=fast"),
+    "epochs": ("train data=digits trainer.max_epochs=0", "trainer.max_epochs=0"),
+    "epochs fraction": ("train data=digits trainer.max_epochs=1.5", "trainer.max_epochs=1.5"),
+    "factor": (f"{TRAIN} imbalance=exponential imbalance.factor=0.5", "imbalance.factor=0.5"),
+    "seed negative": (f"{TRAIN} seed=-1", "seed=-1 is not allowed: a whole number, at least 0"),
+    "seed fraction": (f"{TRAIN} seed=1.5", "seed=1.5"),
+    "seed null": (f"{TRAIN} seed=null", "seed=null"),
+    "batch size": (f"{TRAIN} data.batch_size=0", "data.batch_size=0"),
+    "threads": (f"{TRAIN} trainer.threads=0", "trainer.threads=0"),
+    "head": (f"{TRAIN} model.head=round", "model.head=round"),
+    "head of the loss": (f"{TRAIN} model.head=cosine", "model.head=cosine is not allowed for loss="),
+    "study": (f"{TRAIN} study=../elsewhere", "study='../elsewhere' is not allowed"),
+    "several values": (f"{TRAIN} loss=focal,cross_entropy", "use `lossbench sweep`"),
+    "not an override": (f"{TRAIN} focal", "'focal' cannot be read; write KEY=VALUE"),
+    "config dir": (f"{TRAIN} --config-dir nowhere", "--config-dir nowhere: there is no such folder"),
+    "custom without target": (f"{TRAIN} loss=custom", "loss._target_"),
+    "target": (f"{TRAIN} loss=custom loss._target_=no.such.thing", "no.such.thing cannot be imported"),
+    # what the data tells
+    "counts too many": (
+        f"{TRAIN} imbalance=counts imbalance.counts=[1,1,1,1,1,1,1,1,1,1,1]",
+        "[1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1]",
+    ),
+    "counts larger than available": (
+        f"{TRAIN} imbalance=counts imbalance.counts=[9999,1,1,1,1,1,1,1,1,1]",
+        "has too few images: the imbalance wants 9999",
+    ),
+    "class without an image": (
+        f"{TRAIN} imbalance=counts imbalance.counts=[5,1,1,1,1,1,1,1,1,0]",
+        "imbalance.counts=[5, 1, 1, 1, 1, 1, 1, 1, 1, 0]",
+    ),
+    "counts missing": (f"{TRAIN} imbalance=counts", "imbalance.counts"),
+    "validation": (f"{TRAIN} data.validation_per_class=500", "data.validation_per_class=500"),
+    "archive missing": (f"{FASHION} data.archive=no_such_folder", "data.archive=no_such_folder"),
+    # the other commands
+    "sweep loss": ("sweep loss=focal,focall", "unknown loss 'focall'; did you mean 'focal'?"),
+    "sweep seed": ("sweep seed=0,-1", "seed=-1"),
+    "sweep parameter": ("sweep loss=focal loss.gamma=1,-1", "loss.gamma=-1"),
+    "sweep workers": ("sweep workers=0 seed=0,1", "workers=0"),
+    "sweep counts": ("sweep imbalance=counts imbalance.counts=[7] seed=0,1", "[7]"),
+    "sweep arms and loss": ("sweep experiment=digits_quickstart loss=focal", "add arms=null"),
+    "inspect": ("inspect data=digts", "unknown data 'digts'; did you mean 'digits'?"),
+    "losses": ("losses focall", "unknown loss 'focall'; did you mean 'focal'?"),
+    "compare without study": ("compare", "say which study to compare"),
+    "compare study": ("compare study=nothing", "unknown study in runs 'nothing'"),
+    "compare key": ("compare stdy=x", "'stdy'; did you mean 'study'?"),
+    "status key": ("status studdy=x", "'studdy'; did you mean 'study'?"),
+    "status study": ("status study=x", "unknown study in runs 'x'"),
+    "board": ("board runs_dir=nowhere", "nowhere"),
+    "board port": ("board port=http", "port=http"),
+}
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def assert_refused(command: str, expected: str, capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(command.split()) == 2
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert err.count("\n") == 1, err
+    assert err.startswith("lossbench: ")
+    assert expected in err
+    assert not any(Path().iterdir()), "something was written"
+
+
+@pytest.mark.parametrize(("command", "expected"), BAD.values(), ids=BAD.keys())
+def test_refused_in_one_line(command: str, expected: str, capfd) -> None:
+    assert_refused(command, expected, capfd)
+
+
+@pytest.mark.parametrize("damage", ["truncated", "another file", "not gzip"])
+def test_a_damaged_archive_is_named(damage: str, tmp_path: Path, capfd, monkeypatch) -> None:
+    archive = tmp_path / "archive"
+    archive.mkdir()
+    debian = Path("/usr/share/datasets/fashion-mnist")
+    for path in debian.iterdir():
+        (archive / path.name).symlink_to(path)
+    target = archive / "train-labels-idx1-ubyte.gz"
+    content = target.read_bytes()
+    target.unlink()
+    target.write_bytes(
+        {
+            "truncated": content[: len(content) // 2],
+            "another file": gzip.compress(b"\0\0\x08\x01\0\0\0\x02\1\2"),
+            "not gzip": b"<html>404</html>",
+        }[damage]
+    )
+    work = tmp_path / "work"
+    work.mkdir()
+    monkeypatch.chdir(work)
+    assert_refused(f"{FASHION} data.archive={archive}", "train-labels-idx1-ubyte", capfd)
+
+
+def test_a_runs_folder_that_cannot_be_written(tmp_path: Path, capfd, monkeypatch) -> None:
+    (tmp_path / "file").write_text("in the way")
+    work = tmp_path / "work"
+    work.mkdir()
+    monkeypatch.chdir(work)
+    assert_refused(f"{TRAIN} runs_dir={tmp_path / 'file'}", "runs_dir", capfd)
+    assert_refused(f"sweep data=digits seed=0,1 runs_dir={tmp_path / 'file'}", "runs_dir", capfd)
+    if os.geteuid() != 0:
+        os.chmod(work, 0o500)
+        assert_refused(f"{TRAIN} runs_dir={work / 'runs'}", "runs_dir", capfd)
+
+
+def test_status_of_an_empty_folder_is_no_error(capfd) -> None:
+    assert main(["status"]) == 0
+    assert "no studies in runs" in capfd.readouterr().out

@@ -1,0 +1,278 @@
+"""`lossbench sweep` as a user drives it: processes, signals, kills, and starting again."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from lossbench.records import read_record, read_study
+
+ROOT = Path(__file__).parents[2]
+BASE = ("data=digits", "imbalance=exponential", "imbalance.factor=10", "study=s", "workers=2")
+
+
+def command(*arguments: str, where: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "lossbench", *arguments],
+        cwd=where,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )
+
+
+def run_command(*arguments: str, where: Path) -> tuple[int, str]:
+    process = command(*arguments, where=where)
+    out, err = process.communicate(timeout=300)
+    return process.returncode, out + err
+
+
+def wait_for(condition: Callable[[], object], seconds: float = 120) -> object:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        found = condition()
+        if found:
+            return found
+        time.sleep(0.02)
+    raise AssertionError(f"did not happen within {seconds} s")
+
+
+def holders(study: Path, at_epoch: int = 1) -> dict[str, int]:
+    """The process of every run that has finished ``at_epoch``, by folder name."""
+    found = {}
+    for path in study.glob("*/lock"):
+        try:
+            holder = json.loads(path.read_text())
+        except (ValueError, FileNotFoundError):
+            continue
+        if holder.get("epoch", -1) >= at_epoch:
+            found[path.parent.name] = holder["process"]
+    return found
+
+
+def done(study: Path) -> int:
+    return sum(record.status == "done" for record in read_study(study))
+
+
+def alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    return Path(f"/proc/{process}/stat").read_text().split()[2] != "Z"
+
+
+def results(study: Path) -> dict[str, dict[str, float | None]]:
+    return {record.identity: record.metrics for record in read_study(study)}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """2 arms x 3 seeds of 12 epochs, never disturbed; the folder of its study."""
+    where = tmp_path_factory.mktemp("undisturbed")
+    code, said = run_command("sweep", *BASE, *SWEEP, where=where)
+    assert code == 0, said
+    return where / "runs" / "s"
+
+
+SWEEP = ("loss=cross_entropy,focal", "seed=0,1,2", "trainer.max_epochs=12")
+
+
+def test_a_sweep_trains_its_plan_and_a_second_call_finds_it_done(undisturbed: Path) -> None:
+    records = read_study(undisturbed)
+    assert [(record.arm, record.seed) for record in records] == [
+        (arm, seed) for arm in ("cross_entropy", "focal") for seed in (0, 1, 2)
+    ]
+    plan = json.loads((undisturbed / "plan.json").read_text())
+    assert {run["identity"] for run in plan["runs"]} == {record.identity for record in records}
+
+    where = undisturbed.parents[1]
+    code, said = run_command("sweep", *BASE, *SWEEP, where=where)
+    assert code == 0
+    assert "6 runs, 6 already done, 0 to do" in said
+    # more seeds and another arm: only what is new is trained
+    code, said = run_command(
+        "sweep", *BASE, "loss=cross_entropy,focal", "seed=range(0,4)", "trainer.max_epochs=12",
+        where=where,
+    )  # fmt: skip
+    assert code == 0
+    assert "8 runs, 6 already done, 2 to do" in said
+    assert done(undisturbed) == 8
+
+
+def test_train_gives_the_same_bits_as_a_sweep(undisturbed: Path, tmp_path: Path) -> None:
+    code, said = run_command(
+        "train", *BASE, "loss=focal", "seed=1", "trainer.max_epochs=12", where=tmp_path
+    )
+    assert code == 0, said
+    (record,) = read_study(tmp_path / "runs" / "s")
+    assert record.metrics == results(undisturbed)[record.identity]
+
+
+def test_a_killed_worker_fails_its_run_and_the_sweep_goes_on(
+    undisturbed: Path, tmp_path: Path
+) -> None:
+    study = tmp_path / "runs" / "s"
+    process = command("sweep", *BASE, *SWEEP, where=tmp_path)
+    name, worker = next(iter(wait_for(lambda: holders(study)).items()))
+    os.kill(worker, signal.SIGKILL)
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == 1, err
+    failed = read_record(study / name)
+    assert failed.status == "failed"
+    assert failed.reason == "its worker process was killed by signal 9"
+    assert f"failed: runs/s/{name}: {failed.reason}" in err
+    assert done(study) == 5
+
+    code, said = run_command("sweep", *BASE, *SWEEP, where=tmp_path)
+    assert code == 1  # an old failure that is not retried still counts
+    assert "5 already done, 1 failed before" in said
+    code, said = run_command("sweep", *BASE, *SWEEP, "retry_failed=true", where=tmp_path)
+    assert code == 0, said
+    reference = results(undisturbed)
+    assert all(metrics == reference[run] for run, metrics in results(study).items())
+
+
+def test_killing_the_whole_sweep_loses_nothing(undisturbed: Path, tmp_path: Path) -> None:
+    study = tmp_path / "runs" / "s"
+    for kills in range(2):
+        process = command("sweep", *BASE, *SWEEP, where=tmp_path)
+        running = wait_for(lambda: holders(study, at_epoch=2 + 3 * kills))  # noqa: B023
+        process.kill()  # the parent only: its workers must not train on as orphans
+        process.communicate()
+        wait_for(lambda: not any(alive(pid) for pid in running.values()), seconds=10)  # noqa: B023
+    before = done(study)
+    states = {record.identity: record.status for record in read_study(study)}
+    assert set(states.values()) <= {"done", "running"}
+    code, said = run_command("sweep", *BASE, *SWEEP, where=tmp_path)
+    assert code == 0, said
+    assert f"6 runs, {before} already done, {6 - before} to do" in said
+    reference = results(undisturbed)
+    mine = results(study)
+    assert len(mine) == 6
+    assert all(metrics == reference[run] for run, metrics in mine.items())
+
+
+def test_one_ctrl_c_finishes_the_running_ones(tmp_path: Path) -> None:
+    study = tmp_path / "runs" / "s"
+    process = command("sweep", *BASE, *SWEEP, where=tmp_path)
+    wait_for(lambda: len(holders(study)) == 2)
+    os.killpg(process.pid, signal.SIGINT)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 130, err
+    assert "the running ones are finished first" in err
+    statuses = [record.status for record in read_study(study)]
+    assert statuses == ["done", "done"]
+
+
+def test_two_ctrl_c_stop_at_once_and_nothing_fails(tmp_path: Path) -> None:
+    study = tmp_path / "runs" / "s"
+    process = command("sweep", *BASE, "seed=0,1", "trainer.max_epochs=100000", where=tmp_path)
+    running = wait_for(lambda: len(holders(study)) == 2 and holders(study))
+    os.killpg(process.pid, signal.SIGINT)
+    time.sleep(0.5)
+    os.killpg(process.pid, signal.SIGINT)
+    out, err = process.communicate(timeout=20)
+    assert process.returncode == 130, err
+    assert not any(alive(pid) for pid in running.values())
+    assert [record.status for record in read_study(study)] == ["running", "running"]
+    code, said = run_command("status", "study=s", where=tmp_path)
+    assert "s: 2 interrupted" in said
+
+
+def test_failures_are_all_named_and_the_others_are_trained(tmp_path: Path) -> None:
+    code, said = run_command(
+        "sweep", *BASE, "loss=cross_entropy,focal", "optimizer.lr=0.05,1e30", "seed=0,1",
+        "trainer.max_epochs=1", where=tmp_path,
+    )  # fmt: skip
+    assert code == 1
+    assert "study s: 4 trained, 0 from before, 4 failed" in said
+    for loss in ("cross_entropy", "focal"):
+        for seed in (0, 1):
+            assert f"{loss}, optimizer.lr=1e30 seed {seed}" in said
+    assert said.count("failed: runs/s/") == 4
+    assert "became nan in epoch 1" in said
+
+    code, said = run_command("status", "study=s", where=tmp_path)
+    assert code == 0
+    assert "s: 4 done, 4 failed" in said
+
+
+def test_on_error_stop_starts_no_further_run(tmp_path: Path) -> None:
+    code, said = run_command(
+        "sweep", *BASE, "optimizer.lr=1e30", "seed=range(0,6)", "workers=1", "on_error=stop",
+        "trainer.max_epochs=1", where=tmp_path,
+    )  # fmt: skip
+    assert code == 1
+    assert len(read_study(tmp_path / "runs" / "s")) == 1
+    assert "1 failed, 5 not finished" in said
+
+
+def test_a_damaged_record_is_named_moved_aside_and_trained_again(
+    undisturbed: Path, tmp_path: Path
+) -> None:
+    arguments = ("sweep", *BASE, "seed=0,1", "trainer.max_epochs=1")
+    assert run_command(*arguments, where=tmp_path)[0] == 0
+    study = tmp_path / "runs" / "s"
+    first, second = (record.folder for record in read_study(study))
+    before = results(study)
+    (first / "record.json").write_text('{"schema": 1, "stat')
+    (second / "arrays.npz").write_bytes((second / "arrays.npz").read_bytes()[:100])
+    code, said = run_command(*arguments, where=tmp_path)
+    assert code == 0, said
+    assert "0 already done, 2 to do" in said
+    for folder in (first, second):
+        assert f"moved aside to runs/s/damaged/{folder.name}-1" in said
+        assert (study / "damaged" / f"{folder.name}-1").is_dir()
+    assert results(study) == before
+
+
+def test_another_launcher_of_hydra_takes_the_runs(undisturbed: Path, tmp_path: Path) -> None:
+    code, said = run_command(
+        "sweep", *BASE, "loss=focal", "seed=0,1", "trainer.max_epochs=12", "hydra/launcher=basic",
+        where=tmp_path,
+    )  # fmt: skip
+    assert code == 0, said
+    reference = results(undisturbed)
+    mine = results(tmp_path / "runs" / "s")
+    assert len(mine) == 2
+    assert all(metrics == reference[run] for run, metrics in mine.items())
+    assert not (tmp_path / "multirun").exists()
+
+
+def test_a_sweep_without_a_loss_of_its_own_uses_the_experiments_arms(tmp_path: Path) -> None:
+    own = tmp_path / "own"
+    (own / "experiments").mkdir(parents=True)
+    (own / "experiments" / "mine.yaml").write_text(
+        "trainer: {max_epochs: 1}\n"
+        "arms:\n"
+        "  plain: {loss: cross_entropy}\n"
+        "  'focal, hard [5]': {loss: focal, loss.gamma: 5}\n"
+        "  own: {loss: custom, loss._target_: my_losses.Mine}\n"
+        "hydra: {sweeper: {params: {seed: '4,5'}}}\n"
+    )
+    (own / "my_losses.py").write_text(
+        "import torch\n"
+        "class Mine:\n"
+        "    def __init__(self, class_counts):\n"
+        "        assert len(class_counts) == 10\n"
+        "    def __call__(self, logits, target):\n"
+        "        return torch.nn.functional.cross_entropy(logits, target, reduction='none')\n"
+    )
+    code, said = run_command("sweep", "--config-dir", str(own), "experiment=mine", where=tmp_path)
+    assert code == 0, said
+    records = read_study(tmp_path / "runs" / "mine")
+    assert [(record.arm, record.seed) for record in records] == [
+        (arm, seed) for arm in ("focal, hard [5]", "own", "plain") for seed in (4, 5)
+    ]
+    assert {record.loss for record in records} == {"cross_entropy", "focal", "Mine"}
