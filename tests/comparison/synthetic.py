@@ -226,11 +226,13 @@ def _write_run(
 
 
 def _history(metrics: Mapping[str, float | None], epochs: int) -> str:
-    tags = [tag for tag in metrics if tag in ("val/cls/balanced_accuracy", "val/loss/cross_entropy")]
+    tags = [
+        tag for tag in metrics if tag in ("val/cls/balanced_accuracy", "val/loss/cross_entropy")
+    ]
     head = ["epoch", "learning_rate", "train/running/objective", "train/running/cross_entropy"]
     lines = [",".join([*head, *tags, "train/loss/cross_entropy"])]
     for epoch in range(1, epochs + 1):
-        progress = 1 - 0.8 ** epoch
+        progress = 1 - 0.8**epoch
         loss = 2.3 - 2.0 * progress * (metrics["test/cls/accuracy"] or 0)
         values = [epoch, 0.1, loss, loss, *((metrics[tag] or 0) * progress for tag in tags)]
         lines.append(",".join([*map(str, values), "0.2" if epoch == epochs else ""]))

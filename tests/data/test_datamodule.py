@@ -13,6 +13,7 @@ from torch import Tensor
 
 from lossbench.data.datamodule import LossbenchDataModule
 from lossbench.data.imbalance import ImbalanceSettings, exponential
+from lossbench.data.loader import BatchLoader
 from lossbench.data.preparation import Augmentation, DataSettings, prepare
 from lossbench.data.sources import ImageDataset
 
@@ -129,10 +130,20 @@ def test_the_training_images_can_be_evaluated_plain_and_are_stored_once(
     assert plain.images.data_ptr() == data.train_dataloader().images.data_ptr()
 
 
-def test_the_seed_reaches_the_order(small_dataset: ImageDataset) -> None:
-    def order(seed: int) -> list[int]:
-        loader = make_module(small_dataset, seed=seed).train_dataloader()
-        return torch.cat([ids for _, _, ids in loader]).tolist()
-
-    assert order(0) == order(0)
-    assert order(0) != order(1)
+def test_seed_batch_size_and_augmentation_reach_the_training_loader(
+    small_dataset: ImageDataset,
+) -> None:
+    data = make_module(small_dataset, seed=3)
+    train = data.prepared.train
+    expected = BatchLoader(
+        torch.from_numpy(train.images),
+        torch.from_numpy(train.targets),
+        torch.from_numpy(train.ids),
+        batch_size=7,
+        mean=(0.3, 0.6),
+        std=(0.2, 0.4),
+        augmentation=Augmentation(1, True),
+        seed=3,
+    )
+    for ours, theirs in zip(data.train_dataloader(), expected, strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -60,9 +60,8 @@ class Comparison:
 
     @property
     def where(self) -> str:
-        """The split in words; a balanced validation set is called what it is."""
-        oracle = self.split == "val" and any(map(balanced_validation, self.records))
-        return "balanced validation (oracle)" if oracle else metrics.SPLITS[self.split]
+        """The split of the metric that decides, in words."""
+        return where_measured(self.split, self.records)
 
     @property
     def labels(self) -> list[str]:
@@ -118,6 +117,7 @@ def evaluate(records: Sequence[Record], *, baseline: str, metric: str, by: str) 
     found = differences(pairs, judged)
     ranked = _rank(summary[summary["metric"] == metric], baseline, found, fact)
     found.sort(key=lambda entry: ranked[entry.context].index(entry.label))
+    where = where_measured(split_of(metric), records)
     return Comparison(
         records=records,
         study=records[0].study,
@@ -128,7 +128,7 @@ def evaluate(records: Sequence[Record], *, baseline: str, metric: str, by: str) 
         summary=summary,
         ranked=ranked,
         differences=found,
-        verdicts=[verdict(entry, baseline, fact) for entry in found],
+        verdicts=[verdict(entry, baseline, fact, where) for entry in found],
         gaps=find_gaps(runs, metric),
         notes=_notes(ranked, baseline),
     )
@@ -145,13 +145,13 @@ def _rank(
     paired = {(entry.context, entry.label): entry.mean for entry in found if entry.n}
     sign = -1 if fact.higher_is_better else 1
 
-    def place(row: Any) -> tuple[bool, bool, float]:
-        key = (row.context, row.label)
-        return row.label != baseline, key not in paired, sign * paired.get(key, row.mean)
+    def place(row: dict[Hashable, Any]) -> tuple[bool, bool, float]:
+        key = (row["context"], row["label"])
+        return row["label"] != baseline, key not in paired, sign * paired.get(key, row["mean"])
 
     ranked: dict[str, list[str]] = {}
-    for row in sorted(means.itertuples(), key=place):
-        ranked.setdefault(row.context, []).append(row.label)
+    for row in sorted(means.to_dict("records"), key=place):
+        ranked.setdefault(row["context"], []).append(row["label"])
     return {context: ranked[context] for context in dict.fromkeys(means["context"])}
 
 
@@ -164,6 +164,13 @@ def _notes(ranked: dict[str, list[str]], baseline: str) -> list[str]:
         elif len(labels) == 1:
             notes.append(f"{context}: nothing but {baseline}, so there is nothing to compare")
     return notes
+
+
+def where_measured(split: str, records: Sequence[Record]) -> str:
+    """The split in words; a balanced validation set is called what it is."""
+    if split == "val" and any(map(balanced_validation, records)):
+        return "balanced validation (oracle)"
+    return metrics.SPLITS[split]
 
 
 def balanced_validation(record: Record) -> bool:

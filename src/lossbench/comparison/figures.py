@@ -7,7 +7,7 @@ by more than its colour. Every figure is as wide as its place on the page.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import altair as alt
 
@@ -28,7 +28,7 @@ ARM = alt.Tooltip("label:N", title="arm")
 
 def specifications(metric: Metric, baseline: str) -> dict[str, Specification]:
     """The specification of every kind of figure, by name."""
-    charts = {
+    charts: dict[str, Any] = {
         "differences": _differences(metric, baseline),
         "losses": _losses(280, filled_test=False),
         "overfitting": _losses(150, filled_test=True),
@@ -39,7 +39,7 @@ def specifications(metric: Metric, baseline: str) -> dict[str, Specification]:
     return {name: chart.to_dict() for name, chart in charts.items()}
 
 
-def _differences(metric: Metric, baseline: str) -> alt.LayerChart:
+def _differences(metric: Metric, baseline: str) -> alt.TopLevelMixin:
     better = "right" if metric.higher_is_better else "left"
     row = alt.Y("label:N", sort=None, title=None, axis=alt.Axis(labelLimit=150))
     title = [metric.name, f"minus {baseline} (better: {better})"]
@@ -55,7 +55,7 @@ def _differences(metric: Metric, baseline: str) -> alt.LayerChart:
     return alt.layer(zero, interval, point).properties(width="container", height=alt.Step(30))
 
 
-def _losses(height: int, filled_test: bool) -> alt.LayerChart:
+def _losses(height: int, filled_test: bool) -> alt.TopLevelMixin:
     """Step lines over log10(loss), with rules at log 2 and log C.
 
     The page sets the parameter ``top``, the end of the y axis, so that arms share one scale.
@@ -83,19 +83,20 @@ def _losses(height: int, filled_test: bool) -> alt.LayerChart:
         area = alt.Chart(ROWS).transform_filter("datum.split === 'test'")
         area = area.mark_area(interpolate="step-after", opacity=0.25)
         parts = [area.encode(x=x, y=y, fill=FILL), lines]
-    marks = alt.Chart(MARKS)
-    rules = marks.mark_rule(strokeDash=[2, 3]).encode(x="x:Q")
-    words = [
-        marks.transform_filter(f"datum.side === '{side}'")
-        .mark_text(align=side, dx=dx, dy=-5, baseline="bottom", fontSize=11)
-        .encode(x="x:Q", y=alt.value(0), text="text:N")
-        for side, dx in (("right", 2), ("left", -2))
-    ]
+    rules = alt.Chart(MARKS).mark_rule(strokeDash=[2, 3]).encode(x="x:Q")
+    words = [_words("right", 2), _words("left", -2)]
     figure = alt.layer(*parts, rules, *words).properties(width="container", height=height)
     return figure.add_params(alt.param(name="top", value=1))
 
 
-def _curves() -> alt.LayerChart:
+def _words(side: Literal["left", "right"], dx: int) -> alt.Chart:
+    """The words above the rule of that ``side``."""
+    text = alt.Chart(MARKS).transform_filter(f"datum.side === '{side}'")
+    text = text.mark_text(align=side, dx=dx, dy=-5, baseline="bottom", fontSize=11)
+    return text.encode(x="x:Q", y=alt.value(0), text="text:N")
+
+
+def _curves() -> alt.TopLevelMixin:
     base = alt.Chart(ROWS).encode(
         x=alt.X("epoch:Q", title="epoch", axis=alt.Axis(tickMinStep=1, grid=False)),
         detail="label:N",
@@ -112,7 +113,7 @@ def _curves() -> alt.LayerChart:
     return alt.layer(band, line).properties(width="container", height=240)
 
 
-def _recall() -> alt.Chart:
+def _recall() -> alt.TopLevelMixin:
     return (
         alt.Chart(ROWS)
         .mark_point(filled=True, size=70, opacity=0.85)
@@ -127,7 +128,7 @@ def _recall() -> alt.Chart:
     )
 
 
-def _reliability() -> alt.LayerChart:
+def _reliability() -> alt.TopLevelMixin:
     unit = alt.Scale(domain=[0, 1])
     base = alt.Chart(ROWS).encode(
         x=alt.X("confidence:Q", title="mean confidence", scale=unit),
@@ -135,16 +136,14 @@ def _reliability() -> alt.LayerChart:
         color=COLOUR,
         detail="label:N",
     )
-    tooltip = [ARM, *(alt.Tooltip(f"{name}:Q", format=".3f") for name in ("confidence", "accuracy"))]
+    names = ("confidence", "accuracy", "share")
     points = base.mark_point(filled=True, opacity=1).encode(
         size=alt.Size("share:Q", legend=None, scale=alt.Scale(range=[15, 220])),
         shape=SHAPE,
-        tooltip=[*tooltip, alt.Tooltip("share:Q", format=".3f", title="share of samples")],
+        tooltip=[ARM, *(alt.Tooltip(f"{name}:Q", format=".3f") for name in names)],
     )
     lines = base.mark_line(strokeWidth=1.4).encode(strokeDash=DASH)
-    diagonal = (
-        alt.Chart(alt.InlineData([{"confidence": 0, "accuracy": 0}, {"confidence": 1, "accuracy": 1}]))
-        .mark_line(strokeDash=[4, 4], strokeWidth=1)
-        .encode(x="confidence:Q", y="accuracy:Q")
-    )
+    ends = [{"confidence": 0, "accuracy": 0}, {"confidence": 1, "accuracy": 1}]
+    diagonal = alt.Chart(alt.InlineData(ends)).mark_line(strokeDash=[4, 4], strokeWidth=1)
+    diagonal = diagonal.encode(x="confidence:Q", y="accuracy:Q")
     return alt.layer(diagonal, lines, points).properties(width="container", height=300)

@@ -26,28 +26,28 @@ def plus_minus(mean: float, standard_error: float) -> str:
     return f"{number(mean)} ± {number(standard_error)}"
 
 
-def signed(values: Iterable[float]) -> list[str]:
-    """The values with signs and equal decimals: three, or as many as it takes (at most nine).
+def difference(mean: float, low: float, high: float) -> tuple[str, str, str]:
+    """A difference and its bounds with signs and equal decimals: three, or as many as it takes.
 
-    No value that is not 0 is printed as 0, so a bound that excludes 0 is seen to exclude it.
+    A bound that is not 0 is not printed as 0 (up to nine decimals), so a bound that excludes 0 is
+    seen to exclude it.
     """
-    values = list(values)
     decimals = 3
-    while decimals < 9 and any(value != 0 and _zero(value, decimals) for value in values):
+    while decimals < 9 and any(_vanishes(bound, decimals) for bound in (low, high)):
         decimals += 1
-    return [_signed(value, decimals) for value in values]
+    return _signed(mean, decimals), _signed(low, decimals), _signed(high, decimals)
 
 
-def _zero(value: float, decimals: int) -> bool:
-    return round(value, decimals) == 0
+def _vanishes(value: float, decimals: int) -> bool:
+    return value != 0 and round(value, decimals) == 0
 
 
 def _signed(value: float, decimals: int) -> str:
     if math.isnan(value):
         return UNDEFINED
-    if value != 0 and _zero(value, decimals):
+    if decimals == 9 and _vanishes(value, decimals):
         return f"{value:+.1e}"
-    return f"{value + 0.0:+.{decimals}f}"
+    return f"{value:+.{decimals}f}"
 
 
 def p_value(p: float) -> str:

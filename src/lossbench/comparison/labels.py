@@ -75,6 +75,4 @@ def _settings(record: Record) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     ignored = {*NOT_IDENTITY, "seed"}
-    return {
-        key: value for key, value in leaves(config) if key not in ignored and value is not None
-    }
+    return {key: value for key, value in leaves(config) if key not in ignored and value is not None}

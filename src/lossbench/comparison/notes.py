@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from lossbench.comparison.compare import balanced_validation
 from lossbench.comparison.pairing import REQUIRED
 from lossbench.comparison.table import finished
+from lossbench.records import Record
 
 if TYPE_CHECKING:
     from lossbench.comparison.compare import Comparison
@@ -21,7 +23,7 @@ def measured(comparison: Comparison) -> list[str]:
     return [
         "Every number is of the last epoch. The test set was evaluated once per run, after the "
         "last epoch, and chose nothing.",
-        _validation([balanced_validation(record) for record in records], done),
+        _validation(records),
         f"n is {least}{'' if least == most else f' to {most}'} finished runs (seeds) per "
         f"{comparison.by}; ± is the standard error of the mean over seeds.",
         _pairing(comparison),
@@ -36,14 +38,13 @@ def measured(comparison: Comparison) -> list[str]:
     ]
 
 
-def _validation(oracle: list[bool], done: object) -> str:
-    if any(oracle):
+def _validation(records: Sequence[Record]) -> str:
+    if any(map(balanced_validation, records)):
         return (
             "Validation is balanced although training is not: a balanced validation (oracle), "
             "made of images that the imbalance threw away."
         )
-    columns = getattr(done, "columns", [])
-    if any(str(column).startswith("val/") for column in columns):
+    if any(record.priors.get("val") for record in records):
         return "Validation has the prior of the training set."
     return "There is no validation set."
 
@@ -54,9 +55,7 @@ def _pairing(comparison: Comparison) -> str:
     if not matched:
         return f"A pair shares cell, seed and the fingerprints {required}; there is none here."
     found = matched.pop() if len(matched) == 1 else "as the table of differences says"
-    return (
-        f"A pair shares cell, seed and the fingerprints {required}. Equal in the pairs: {found}."
-    )
+    return f"A pair shares cell, seed and the fingerprints {required}. Equal in the pairs: {found}."
 
 
 def _made_with(comparison: Comparison) -> str:

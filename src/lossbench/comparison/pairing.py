@@ -108,7 +108,7 @@ def differences(pairs: pd.DataFrame, labels: pd.DataFrame) -> list[Difference]:
     return [
         difference
         for context, group in labels.groupby("context", sort=False)
-        for difference in _judge(context, list(group["label"]), pairs)
+        for difference in _judge(str(context), list(group["label"]), pairs)
     ]
 
 

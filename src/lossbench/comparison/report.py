@@ -9,7 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lossbench.comparison import figures, formats
+from lossbench.comparison import figures
 from lossbench.comparison.aggregate import LOSS_SPLITS, VIEWS, context_data
 from lossbench.comparison.notes import measured
 from lossbench.comparison.tables import difference_sheet, summary_sheet
@@ -44,7 +44,8 @@ def vega_bundle() -> str:
     except OSError:
         import vl_convert
 
-        bundle: str = vl_convert.javascript_bundle().replace("</script", "<\\/script")
+        bundle = vl_convert.javascript_bundle()  # type: ignore[call-arg]  # has a default
+        bundle = bundle.replace("</script", "<\\/script")
     with contextlib.suppress(OSError):
         kept.parent.mkdir(parents=True, exist_ok=True)
         files.write_text(kept, bundle)
@@ -105,7 +106,6 @@ def _sections(comparison: Comparison) -> tuple[list[dict[str, Any]], list[dict[s
                 "gaps": gaps,
                 "figures": _figures(figures_data),
                 "without_figures": not figures_data,
-                "many_classes": formats.UNDEFINED,
             }
         )
     return sections, data

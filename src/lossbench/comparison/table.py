@@ -99,18 +99,18 @@ def find_gaps(table: pd.DataFrame, metric: str) -> list[Gap]:
     recorded: dict[tuple[str, str], set[int]] = defaultdict(set)
     ended: dict[tuple[str, str], set[int]] = defaultdict(set)
     runs = table[["context", "label", "seed", "status", "reason"]].assign(value=table[metric])
-    for run in runs.itertuples():
-        seeds[run.context].add(run.seed)
-        recorded[run.context, run.label].add(run.seed)
-        if run.status == "done":
-            ended[run.context, run.label].add(run.seed)
+    for run in runs.to_dict("records"):
+        seeds[run["context"]].add(run["seed"])
+        recorded[run["context"], run["label"]].add(run["seed"])
+        if run["status"] == "done":
+            ended[run["context"], run["label"]].add(run["seed"])
     found: dict[tuple[str, str, str], set[int]] = defaultdict(set)
-    for run in runs[(runs["status"] != "done") | runs["value"].isna()].itertuples():
-        place = (run.context, run.label)
-        if run.status == "done":
-            found[*place, f"without {metric}"].add(run.seed)
-        elif run.seed not in ended[place]:
-            found[*place, _reason(run.status, run.reason)].add(run.seed)
+    for run in runs[(runs["status"] != "done") | runs["value"].isna()].to_dict("records"):
+        place = (run["context"], run["label"])
+        if run["status"] == "done":
+            found[*place, f"without {metric}"].add(run["seed"])
+        elif run["seed"] not in ended[place]:
+            found[*place, _reason(run["status"], run["reason"])].add(run["seed"])
     for place, present in recorded.items():
         if missing := seeds[place[0]] - present:
             found[*place, "missing"] |= missing

@@ -27,12 +27,12 @@ def summary_sheet(comparison: Comparison, context: str) -> Sheet:
     if comparison.metric not in tags:
         tags = [comparison.metric, *tags]
     here = comparison.summary[comparison.summary["context"] == context]
-    cells = {(row.label, row.metric): row for row in here.itertuples()}
+    cells = {(row["label"], row["metric"]): row for row in here.to_dict("records")}
     rows = []
     for label in comparison.ranked[context]:
         numbers = [cells[label, tag] for tag in tags]
-        texts = [formats.plus_minus(cell.mean, cell.standard_error) for cell in numbers]
-        rows.append((label, str(cells[label, comparison.metric].n), *texts))
+        texts = [formats.plus_minus(cell["mean"], cell["standard_error"]) for cell in numbers]
+        rows.append((label, str(cells[label, comparison.metric]["n"]), *texts))
     facts = [metrics.facts(tag) for tag in tags]
     head = (comparison.by, "n", *(f"{fact.name} {fact.arrow}" for fact in facts))
     caption = f"Mean ± standard error over seeds, {comparison.where}"
@@ -48,7 +48,7 @@ def difference_sheet(comparison: Comparison, context: str) -> Sheet | None:
         if label not in chosen:
             continue
         entry = chosen[label]
-        mean, low, high = formats.signed((entry.mean, entry.low, entry.high))
+        mean, low, high = formats.difference(entry.mean, entry.low, entry.high)
         rows.append(
             (
                 label,

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lossbench.comparison import formats
-from lossbench.comparison.metrics import Metric
+from lossbench.comparison.metrics import SPLITS, Metric
 from lossbench.comparison.pairing import Difference
 from lossbench.comparison.statistics import ALPHA
 
@@ -36,12 +36,12 @@ def judge(difference: Difference, metric: Metric) -> str:
     return BETTER if (difference.mean > 0) == metric.higher_is_better else WORSE
 
 
-def verdict(difference: Difference, baseline: str, metric: Metric, where: str = "") -> Verdict:
-    """The verdict on ``difference``; ``where`` says the split, such as `` on the test set``."""
+def verdict(difference: Difference, baseline: str, metric: Metric, where: str) -> Verdict:
+    """The verdict on ``difference``; ``where`` is the split in words, such as ``test set``."""
     word = judge(difference, metric)
     label, seeds = difference.label, formats.seeds(difference.n)
-    size, low, high = formats.signed((difference.mean, difference.low, difference.high))
-    value = f"{metric.name}{where} {size}"
+    size, low, high = formats.difference(difference.mean, difference.low, difference.high)
+    value = f"{metric.name} {size}" if where == SPLITS["test"] else f"{where}, {metric.name} {size}"
     evidence = f"95 % Holm interval {low} to {high}, Holm p {formats.p_value(difference.holm_p)}"
     sentence = {
         BETTER: f"{label} is better than {baseline}: {value} ({evidence}, n = {seeds}).",
@@ -74,7 +74,7 @@ def headline(verdicts: Sequence[Verdict], baseline: str, metric: Metric, where: 
 
     With several contexts, how many of them are which.
     """
-    start = f"Compared with {baseline} on {metric.name} ({where})"
+    start = f"Compared with {baseline} on {metric.name}, {where}"
     if not verdicts:
         return f"{start}: there is nothing to judge; the notes say why."
     contexts = len({verdict.context for verdict in verdicts})

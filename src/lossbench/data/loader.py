@@ -59,7 +59,7 @@ class BatchLoader:
             raise ValueError("augmentation is random: give a seed with it")
         self.images, self.targets, self.ids = images, targets, ids
         self.batch_size = batch_size
-        self.augmentation = augmentation
+        self.augmentation = augmentation or Augmentation()
         self.seed = seed
         self.drop_last = drop_last
         # (x / 255 - mean) / std, as one multiplication and one addition
@@ -105,14 +105,14 @@ class BatchLoader:
             return
         device = self.images.device
         order = _epoch_order(len(self.images), self.seed, epoch).to(device)
-        draws = None
-        if self.augmentation is not None:
-            draws = _epoch_draws(len(self.images), self.augmentation, self.seed, epoch).to(device)
+        draws = _epoch_draws(len(self.images), self.augmentation, self.seed, epoch).to(device)
         for start in range(0, stop, self.batch_size):
             picked = order[start : start + self.batch_size]
-            pixels = self.images.index_select(0, picked)
-            if self.augmentation is not None and draws is not None:
-                pixels = augment(pixels, draws.index_select(0, picked), self.augmentation)
+            pixels = augment(
+                self.images.index_select(0, picked),
+                draws.index_select(0, picked),
+                self.augmentation,
+            )
             yield pixels, self.targets.index_select(0, picked), self.ids.index_select(0, picked)
 
 

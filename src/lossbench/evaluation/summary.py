@@ -137,9 +137,8 @@ def _checked(logits: ArrayLike, targets: ArrayLike, num_classes: int) -> tuple[F
             f"targets are {y.dtype} of shape {y.shape}; give {len(z)} integers, one for each row "
             "of the logits"
         )
-    finite = np.isfinite(z)
+    finite = np.isfinite(z).all(axis=1)
     if not finite.all():
-        finite = finite.all(axis=1)
         raise ValueError(
             f"{int((~finite).sum())} of {len(z)} rows of logits are not finite (first: row "
             f"{int(finite.argmin())}); the model has diverged"

@@ -30,7 +30,10 @@ class Worker:
     """One worker process and the run it has in hand."""
 
     def __init__(self, threads: int) -> None:
-        context = multiprocessing.get_context("spawn")
+        # forked from a server that has imported torch and Lightning once: a further worker, or
+        # the one that replaces a killed one, starts in milliseconds
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(["lossbench.training.run"])
         self.connection, theirs = context.Pipe()
         lifeline, self._lifeline = context.Pipe(duplex=False)
         self.process = context.Process(target=work, args=(theirs, lifeline), daemon=True)

@@ -62,15 +62,13 @@ class ClassificationModule(pl.LightningModule):
         return optimizer
 
     def on_train_epoch_start(self) -> None:
-        """Begin the epoch: its seeds, its batch order, its place in the loss's schedule."""
+        """Begin the epoch: its seeds and its place in the loss's schedule."""
         epoch = self.current_epoch
         seed = derive_seed(self.seed, "global", epoch)
         torch.manual_seed(seed)
         np.random.seed(seed % 2**32)
         random.seed(seed)
         self.running = Running()
-        loader: Any = self.trainer.train_dataloader
-        loader.set_epoch(epoch)
         if hasattr(self.loss, "set_epoch"):
             self.loss.set_epoch(epoch, self.trainer.max_epochs)
 
