@@ -198,10 +198,11 @@ def main() -> None:
     prepared, settings = prepared_data(run.config)
     data = LossbenchDataModule(prepared, settings, run.seed)
     print(
-        f"Fashion-MNIST exponential 100, convnet, batch 128, {len(prepared.train.ids)} training and "
-        f"{len(prepared.validation.ids)} validation images, {arguments.epochs} epochs, "
-        f"{arguments.rounds} rounds\nseconds per epoch:  lossbench  bare loop  usual way  (after the last epoch)"
+        f"Fashion-MNIST exponential 100, convnet, batch 128, {len(prepared.train.ids)} training "
+        f"and {len(prepared.validation.ids)} validation images, {arguments.epochs} epochs, "
+        f"{arguments.rounds} rounds"
     )
+    print("seconds per epoch:  lossbench  bare loop  usual way  (after the last epoch)")
     rows = []
     for number in range(arguments.rounds):
         ours, end, weights = lossbench_way(arguments.epochs)
@@ -209,7 +210,8 @@ def main() -> None:
         usual = usual_way(prepared, run, arguments.epochs)
         assert all(torch.equal(weights[name], bare_weights[name]) for name in bare_weights)
         rows.append((ours, bare, usual))
-        print(f"  round {number + 1}:        {ours:9.2f}  {bare:9.2f}  {usual:9.2f}  ({end:.2f})", flush=True)
+        values = f"{ours:9.2f}  {bare:9.2f}  {usual:9.2f}  ({end:.2f})"
+        print(f"  round {number + 1}:        {values}", flush=True)
     to_bare = statistics.median(ours / bare for ours, bare, _ in rows)
     to_usual = statistics.median(usual / ours for ours, _, usual in rows)
     print("final weights of lossbench and the bare loop: equal bit for bit, in every round")

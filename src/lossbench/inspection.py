@@ -18,9 +18,7 @@ def inspect_command(arguments: list[str]) -> int:
     prepared, settings = prepared_data(run.config)
     counts = prepared.class_counts
     groups = {
-        int(index): group
-        for group, members in rank_groups(counts).items()
-        for index in members
+        int(index): group for group, members in rank_groups(counts).items() for index in members
     }
     console = Console(highlight=False, soft_wrap=True)
     console.print(f"{name_of(run.config['data'])} ({prepared.origin}), seed {run.seed}")
@@ -33,9 +31,7 @@ def inspect_command(arguments: list[str]) -> int:
             0 if prepared.validation is None else int((prepared.validation.targets == index).sum())
         )
         test = int((prepared.test.targets == index).sum())
-        table.add_row(
-            name, groups.get(index, "-"), str(counts[index]), str(validation), str(test)
-        )
+        table.add_row(name, groups.get(index, "-"), str(counts[index]), str(validation), str(test))
     console.print(table)
     console.print(
         f"{counts.sum()} training images, largest class {counts.max()}, smallest {counts.min()}"

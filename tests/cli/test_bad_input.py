@@ -32,7 +32,10 @@ BAD = {
     "config key": (f"{TRAIN} sed=1", "unknown config key 'sed'; did you mean 'seed'?"),
     "config key with a plus": (f"{TRAIN} +sed=1", "unknown config key 'sed'; did you mean 'seed'?"),
     "nested key": (f"{TRAIN} trainer.max_epoch=1", "'max_epoch'; did you mean 'max_epochs'?"),
-    "argument of the dataset": (f"{TRAIN} +data.colour=red", "unexpected keyword argument 'colour'"),
+    "argument of the dataset": (
+        f"{TRAIN} +data.colour=red",
+        "unexpected keyword argument 'colour'",
+    ),
     "argument of the model": (f"{TRAIN} +model.depht=3", "unexpected keyword argument 'depht'"),
     "gamma": (f"{TRAIN} loss=focal loss.gamma=-1", "loss.gamma=-1"),
     "gamma text": (f"{TRAIN} loss=focal loss.gamma=high", "loss.gamma='high'"),
@@ -51,13 +54,22 @@ BAD = {
     "batch size": (f"{TRAIN} data.batch_size=0", "data.batch_size=0"),
     "threads": (f"{TRAIN} trainer.threads=0", "trainer.threads=0"),
     "head": (f"{TRAIN} model.head=round", "model.head=round"),
-    "head of the loss": (f"{TRAIN} model.head=cosine", "model.head=cosine is not allowed for loss="),
+    "head of the loss": (
+        f"{TRAIN} model.head=cosine",
+        "model.head=cosine is not allowed for loss=",
+    ),
     "study": (f"{TRAIN} study=../elsewhere", "study='../elsewhere' is not allowed"),
     "several values": (f"{TRAIN} loss=focal,cross_entropy", "use `lossbench sweep`"),
     "not an override": (f"{TRAIN} focal", "'focal' cannot be read; write KEY=VALUE"),
-    "config dir": (f"{TRAIN} --config-dir nowhere", "--config-dir nowhere: there is no such folder"),
+    "config dir": (
+        f"{TRAIN} --config-dir nowhere",
+        "--config-dir nowhere: there is no such folder",
+    ),
     "custom without target": (f"{TRAIN} loss=custom", "loss._target_"),
-    "target": (f"{TRAIN} loss=custom loss._target_=no.such.thing", "no.such.thing cannot be imported"),
+    "target": (
+        f"{TRAIN} loss=custom loss._target_=no.such.thing",
+        "no.such.thing cannot be imported",
+    ),
     # what the data tells
     "counts too many": (
         f"{TRAIN} imbalance=counts imbalance.counts=[1,1,1,1,1,1,1,1,1,1,1]",

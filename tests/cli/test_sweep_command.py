@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -19,8 +19,21 @@ ROOT = Path(__file__).parents[2]
 BASE = ("data=digits", "imbalance=exponential", "imbalance.factor=10", "study=s", "workers=2")
 
 
+started: list[subprocess.Popen[str]] = []
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_left_running() -> Iterator[None]:
+    yield
+    while started:
+        process = started.pop()
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
+
+
 def command(*arguments: str, where: Path) -> subprocess.Popen[str]:
-    return subprocess.Popen(
+    process = subprocess.Popen(
         [sys.executable, "-m", "lossbench", *arguments],
         cwd=where,
         text=True,
@@ -29,6 +42,8 @@ def command(*arguments: str, where: Path) -> subprocess.Popen[str]:
         start_new_session=True,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
     )
+    started.append(process)
+    return process
 
 
 def run_command(*arguments: str, where: Path) -> tuple[int, str]:
@@ -177,7 +192,7 @@ def test_one_ctrl_c_finishes_the_running_ones(tmp_path: Path) -> None:
 
 def test_two_ctrl_c_stop_at_once_and_nothing_fails(tmp_path: Path) -> None:
     study = tmp_path / "runs" / "s"
-    process = command("sweep", *BASE, "seed=0,1", "trainer.max_epochs=100000", where=tmp_path)
+    process = command("sweep", *BASE, "seed=0,1", "trainer.max_epochs=3000", where=tmp_path)
     running = wait_for(lambda: len(holders(study)) == 2 and holders(study))
     os.killpg(process.pid, signal.SIGINT)
     time.sleep(0.5)

@@ -28,7 +28,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Run:
 def test_a_run_leaves_the_whole_record(finished: Run) -> None:
     record = json.loads((finished.folder / "record.json").read_text())
     assert set(record) == {
-        *("schema", "status", "reason", "study", "arm", "cell", "identity", "seed", "loss", "model"),
+        *("schema", "status", "reason", "study", "arm", "cell", "identity", "seed"),
+        *("loss", "model", "origin"),
         *("fingerprints", "class_names", "class_counts", "priors", "metrics", "versions", "git"),
         *("hardware", "started", "seconds"),
     }
@@ -135,7 +136,7 @@ def test_head_and_loss_leave_the_backbone_and_the_batches_alone(make_run, finish
 
 
 def test_what_a_loss_draws_moves_nothing_else(make_run) -> None:
-    """A loss that draws random numbers each step trains to the very weights of one that does not."""
+    """A loss that draws at every step trains to the very weights of one that does not."""
     plain = make_run("loss=custom", "loss._target_=torch.nn.CrossEntropyLoss")
     drawing = make_run("loss=custom", "loss._target_=tests.training.losses.Drawing")
     weights = []
@@ -219,8 +220,9 @@ def test_fields_that_are_not_the_result_do_not_change_the_identity(make_run) -> 
         "study=elsewhere", "loss.gamma=2", "arm=my-focal", "retry_failed=true",
     )  # fmt: skip
     assert same.identity == run.identity
-    for override in ("loss.gamma=1", "seed=1", "data.batch_size=16", "trainer.max_epochs=5",
-                     "model.head=linear", "optimizer.lr=0.1", "trainer.precision=64-true"):  # fmt: skip
+    others = ("loss.gamma=1", "seed=1", "data.batch_size=16", "trainer.max_epochs=5")
+    others += ("model.head=linear", "optimizer.lr=0.1", "trainer.precision=64-true")
+    for override in others:
         other = make_run("loss=focal", override)
         assert (other.identity == run.identity) == (override == "model.head=linear"), override
 

@@ -56,7 +56,7 @@ def p_value(p: float) -> str:
         return UNDEFINED
     if p < 0.0001:
         return "< 0.0001"
-    for digits in range(2, 17):
+    for digits in range(2, 18):
         text = f"{p:.{digits}g}"
         if (float(text) < ALPHA) == (p < ALPHA):
             break

@@ -13,6 +13,7 @@ from typing import Any
 
 import pandas as pd
 
+from lossbench.comparison.stored import config_of
 from lossbench.config import NOT_IDENTITY, leaves
 from lossbench.records import Record
 
@@ -70,9 +71,6 @@ def _differences(records: Sequence[Record]) -> list[str]:
 
 
 def _settings(record: Record) -> dict[str, Any]:
-    try:
-        config = record.config()
-    except (OSError, ValueError):
-        return {}
     ignored = {*NOT_IDENTITY, "seed"}
-    return {key: value for key, value in leaves(config) if key not in ignored and value is not None}
+    entries = leaves(config_of(record))
+    return {key: value for key, value in entries if key not in ignored and value is not None}

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from lossbench.comparison import statistics
+from lossbench.comparison.stored import config_of
 from lossbench.comparison.table import FINGERPRINTS, finished
 from lossbench.errors import InputError
 from lossbench.records import Record
@@ -81,15 +81,10 @@ def _check_batches(pairs: pd.DataFrame, records: Sequence[Record]) -> None:
     doubtful = pairs[(pairs["refused"] == "") & ~pairs["batches"]]
     for _, group in doubtful.groupby(["context", "label"]):
         first = group.iloc[0]
-        if _regime(records[first["row"]]) == _regime(records[first["row_baseline"]]):
+        runs = (records[first["row"]], records[first["row_baseline"]])
+        regimes = [config_of(record).get("regime") for record in runs]
+        if regimes[0] == regimes[1]:
             pairs.loc[group.index, "refused"] = "batches differ under the same regime"
-
-
-def _regime(record: Record) -> Any:
-    try:
-        return record.config().get("regime")
-    except (OSError, ValueError, AttributeError):
-        return None
 
 
 def differences(pairs: pd.DataFrame, labels: pd.DataFrame) -> list[Difference]:

@@ -1,4 +1,4 @@
-"""The parts of a run's files that the figures need, and no more: a study has many runs.
+"""The parts of a run's files that a comparison needs, and no more: a study has many runs.
 
 `Record.arrays` and `Record.history` read whole files; picking out the entries takes less than half
 of the time for the arrays and a tenth for the history.
@@ -9,13 +9,24 @@ from __future__ import annotations
 import csv
 import zipfile
 from collections.abc import Collection
+from typing import Any
 
 import numpy as np
+import yaml
 
 from lossbench.records import Record
 from lossbench.records.record import ARRAYS, HISTORY
 
 Arrays = dict[str, np.ndarray]
+
+
+def config_of(record: Record) -> dict[str, Any]:
+    """The run's resolved config; empty if it cannot be read."""
+    try:
+        config = record.config()
+    except (OSError, ValueError, yaml.YAMLError):
+        return {}
+    return config if isinstance(config, dict) else {}
 
 
 def arrays_of(record: Record, names: Collection[str]) -> Arrays:

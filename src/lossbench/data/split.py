@@ -29,11 +29,12 @@ def split_validation(
     Raises `InputError`, naming the smallest class, if it would keep no training image.
     """
     available = np.bincount(targets, minlength=len(class_names))
-    if per_class >= available.min():
+    smallest = int(available.argmin())
+    if per_class >= available[smallest]:
         raise InputError(
-            f"data.validation_per_class={per_class} leaves class"
-            f" {class_names[available.argmin()]!r} without a training image: it has"
-            f" {available.min()}; take at most {max(available.min() - 1, 0)}"
+            f"data.validation_per_class={per_class} leaves class {class_names[smallest]!r} without"
+            f" a training image: it has {available[smallest]}; take at most"
+            f" {max(available[smallest] - 1, 0)}"
         )
     chosen = np.zeros(len(targets), dtype=bool)
     for label in range(len(class_names)):

@@ -59,6 +59,7 @@ class Record:
     versions: dict[str, str] = field(default_factory=dict)
     git: str | None = None
     hardware: dict[str, Any] = field(default_factory=dict)
+    origin: str = ""  # where the data was read, in words
     started: str = ""
     seconds: float = 0.0
     schema: int = SCHEMA

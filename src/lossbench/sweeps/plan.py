@@ -41,8 +41,9 @@ class Planned:
         return self.state.state == "failed" and config["retry_failed"]
 
 
-def make_plan(overrides: Sequence[Override], arms: Mapping[str, Any] | None, compose: Compose
-              ) -> list[Planned]:
+def make_plan(
+    overrides: Sequence[Override], arms: Mapping[str, Any] | None, compose: Compose
+) -> list[Planned]:
     """Every run of the sweep, in the order seeds, then cells, then arms.
 
     ``compose`` turns overrides into a checked config; it is called once for each arm and cell,

@@ -7,7 +7,7 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing.connection import wait
 from typing import Any
 
@@ -48,10 +48,8 @@ class Worker:
     def give(self, run: Run | None) -> None:
         """Hand over a run, or None for the end."""
         self.run, self.stopping = run, run is None
-        try:
+        with suppress(BrokenPipeError, ConnectionResetError):  # just died: the loop sees that next
             self.connection.send(None if run is None else run.config)
-        except (BrokenPipeError, ConnectionResetError):
-            pass  # it has just died: the loop sees that next
 
     def messages(self) -> Iterator[tuple[Any, ...]]:
         """What the worker has said since the last look."""

@@ -76,7 +76,9 @@ class SweepProgress:
             self.failed += 1
             self._say(f"{words} FAILED: {outcome['reason']}")
         else:
-            self._say(f"{words} {outcome['state']} in {seconds:.1f} s  {self._time_left()}".rstrip())
+            self._say(
+                f"{words} {outcome['state']} in {seconds:.1f} s  {self._time_left()}".rstrip()
+            )
 
     def _interrupted(self, run: Run | None, detail: Any) -> None:
         self._say("stopping: the running ones are finished first; Ctrl-C again stops them now")

@@ -10,8 +10,8 @@ from typing import Any
 from lossbench.sweeps.plan import Planned
 
 
-def print_plan(planned: Sequence[Planned]) -> None:
-    """Runs, already done, to do; then the arms, cells and seeds."""
+def print_plan(planned: Sequence[Planned], origins: Sequence[str]) -> None:
+    """Runs, already done, to do; then the arms, cells and seeds, and where the data comes from."""
     runs = [entry.run for entry in planned]
     done = sum(entry.state.state == "done" and not entry.to_do for entry in planned)
     failed = sum(entry.state.state == "failed" and not entry.to_do for entry in planned)
@@ -24,8 +24,10 @@ def print_plan(planned: Sequence[Planned]) -> None:
         ("arms", [run.arm for run in runs]),
         ("cells", [run.cell for run in runs]),
         ("seeds", [str(run.seed) for run in runs]),
+        ("data", origins),
     ):
-        say(f"  {name:6} {'; '.join(dict.fromkeys(values))}")
+        if values:
+            say(f"  {name:6} {'; '.join(dict.fromkeys(values))}")
 
 
 def print_summary(planned: Sequence[Planned], outcomes: Sequence[Mapping[str, Any]]) -> int:

@@ -48,9 +48,9 @@ class LossbenchSweeper(Sweeper):
         assert self.launcher is not None
         planned = self.plan(arguments)
         study = planned[0].run.folder.parent
-        check_data(planned)
+        origins = check_data(planned)
         check_writable(study)
-        print_plan(planned)
+        print_plan(planned, origins)
         write_plan(study, planned)
         to_do = [entry for entry in planned if entry.to_do]
         results = self.launcher.launch([entry.overrides for entry in to_do], initial_job_idx=0)
@@ -77,8 +77,11 @@ class LossbenchSweeper(Sweeper):
         return make_plan(overrides, arms, compose)  # type: ignore[arg-type]
 
 
-def check_data(planned: list[Planned]) -> None:
-    """Read and prepare the data of each cell once, so that a wrong count stops all before any."""
+def check_data(planned: list[Planned]) -> list[str]:
+    """Read and prepare the data of each cell once, so that a wrong count stops all before any.
+
+    Returns where the data of the cells was read, in words.
+    """
     from lossbench.data.configured import prepared_data
 
     cells: dict[str, Run] = {}
@@ -86,8 +89,7 @@ def check_data(planned: list[Planned]) -> None:
         if entry.to_do:
             config = entry.run.config
             cells.setdefault(str((config["data"], config["imbalance"])), entry.run)
-    for run in cells.values():
-        prepared_data(run.config)
+    return [prepared_data(run.config)[0].origin for run in cells.values()]
 
 
 def check_writable(study: Path) -> None:

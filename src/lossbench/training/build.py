@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import warnings
 from collections.abc import Callable, Iterable
-from typing import Any
 
 import pytorch_lightning as pl
 import torch
@@ -16,6 +15,7 @@ from lossbench.config import Config
 from lossbench.data.preparation import PreparedData
 from lossbench.errors import InputError
 from lossbench.models import Classifier, build_classifier
+
 
 def build_model(config: Config, prepared: PreparedData, seed: int) -> Classifier:
     """The backbone that ``config`` names, with its head, initialised from ``seed``."""
@@ -46,7 +46,9 @@ def build_optimizer(
 def build_schedule(config: Config, max_epochs: int) -> Callable[[float], float]:
     """A function from the (fractional) epoch to the factor on the learning rate."""
     found = targets.find(config["_target_"], "schedule")
-    parameters = targets.bind(found, "schedule", targets.arguments_of(config), "epoch", "max_epochs")
+    parameters = targets.bind(
+        found, "schedule", targets.arguments_of(config), "epoch", "max_epochs"
+    )
     return lambda epoch: found(epoch, max_epochs, **parameters)
 
 

@@ -29,7 +29,9 @@ def build_loss(config: Config, class_counts: ArrayLike) -> Loss:
     found = targets.find(config["_target_"], "loss")
     if not isinstance(found, type) and not parameters:
         return found
-    given = {"class_counts": np.asarray(class_counts).tolist()} if targets.accepts(found, "class_counts") else {}
+    given = {}
+    if targets.accepts(found, "class_counts"):
+        given["class_counts"] = np.asarray(class_counts).tolist()
     return found(**targets.bind(found, "loss", parameters, *given), **given)
 
 
@@ -76,4 +78,3 @@ def scores(logits: Tensor, target: Tensor, class_counts: ArrayLike) -> dict[str,
         for key, facts in catalogue.LOSSES.items()
         if "features" not in facts.needs
     }
-

@@ -67,7 +67,10 @@ class Recorder(pl.Callback):
     def __init__(self, run: Run, data: LossbenchDataModule) -> None:
         self.run = run
         self.data = data.prepared
-        self.loaders: dict[str, Callable[[], Any]] = {"train": data.train_evaluation_loader, "test": data.test_dataloader}
+        self.loaders: dict[str, Callable[[], Any]] = {
+            "train": data.train_evaluation_loader,
+            "test": data.test_dataloader,
+        }
         if data.prepared.validation is not None:
             self.loaders["val"] = data.val_dataloader
         self.report: Report = lambda epoch, row: None
@@ -146,9 +149,7 @@ class Recorder(pl.Callback):
         self.writer.flush()
         self.report(epoch, row)
 
-    def evaluate(
-        self, split: str, trainer: pl.Trainer, module: ClassificationModule
-    ) -> Measured:
+    def evaluate(self, split: str, trainer: pl.Trainer, module: ClassificationModule) -> Measured:
         """One pass over ``split``, measured and remembered as the newest of that split."""
         context = trainer.precision_plugin.forward_context()
         self.outputs[split] = collect(module.model, self.loaders[split](), context)

@@ -46,9 +46,7 @@ def write_arrays(folder: Path, measured: dict[str, Measured]) -> None:
     files.write_arrays(folder / ARRAYS, {"edges": LOG10_LOSS_EDGES} | arrays)
 
 
-def write_outputs(
-    folder: Path, measured: dict[str, Measured], outputs: dict[str, Outputs]
-) -> None:
+def write_outputs(folder: Path, measured: dict[str, Measured], outputs: dict[str, Outputs]) -> None:
     """`outputs.npz` of validation and test: decoded logits, targets and sample ids.
 
     Raw logits are added where they differ from the decoded ones.
@@ -73,9 +71,7 @@ def write_figures(
     """The figures of TensorBoard's Images tab, drawn once, from the last epoch."""
     arrays = {name: array for result in measured.values() for name, array in result.arrays.items()}
     names = data.class_names
-    summed = {
-        split: arrays[f"histogram/cross_entropy/{split}"].sum(axis=0) for split in measured
-    }
+    summed = {split: arrays[f"histogram/cross_entropy/{split}"].sum(axis=0) for split in measured}
     drawn = {
         "loss_histogram/cross_entropy": figures.loss_histogram_figure(
             summed, LOG10_LOSS_EDGES, num_classes=len(names)

@@ -21,7 +21,14 @@ from lossbench.seeding import derive_seed
 from lossbench.training import build, objective, results
 from lossbench.training.environment import git_commit, hardware, prepare_process, versions
 from lossbench.training.module import ClassificationModule
-from lossbench.training.outcome import Outcome, already_ended, blank_record, clear, dump, make_folder
+from lossbench.training.outcome import (
+    Outcome,
+    already_ended,
+    blank_record,
+    clear,
+    dump,
+    make_folder,
+)
 from lossbench.training.recorder import Recorder
 
 log = logging.getLogger("lossbench")
@@ -32,9 +39,9 @@ Progress = Callable[[int, Mapping[str, float]], None]
 def execute(run: Run, progress: Progress | None = None) -> Outcome:
     """Make sure that ``run`` is done: find it finished, resume it, or train it.
 
-    ``progress(epoch, row)`` is called before the first epoch, with 0, and after each. A run that fails in training is recorded
-    and returned as failed. `InputError` is raised before anything is written, and `LockedError`
-    if another process writes the run.
+    ``progress(epoch, row)`` is called before the first epoch, with 0, and after each. A run that
+    fails in training is recorded and returned as failed. `InputError` is raised before anything
+    is written, and `LockedError` if another process writes the run.
     """
     ended = already_ended(run)
     if ended is not None:
@@ -55,7 +62,6 @@ def execute(run: Run, progress: Progress | None = None) -> Outcome:
             if progress is not None:
                 progress(epoch, row)
 
-        report(0, {})
         return training.train_and_record(report)
 
 
@@ -90,6 +96,7 @@ class Training:
         files.write_text(folder / CONFIG, dump(self.run.config))
         record.write(folder)
         self.recorder.report = report
+        report(0, {})
         try:
             self._fit(readable_checkpoint(folder))
             metrics = self._finish()
@@ -121,6 +128,7 @@ class Training:
             versions=versions(),
             git=git_commit(),
             hardware=hardware(self.trainer.strategy.root_device),
+            origin=prepared.origin,
         )
 
     def _fit(self, checkpoint: Path | None) -> None:
@@ -167,6 +175,8 @@ def one_line(error: BaseException) -> str:
     """The first line of an error, with its type where the message alone would not tell."""
     text = str(error).strip().splitlines()
     first = text[0] if text else ""
-    return first if isinstance(error, ValueError | RuntimeError) and first else (
-        f"{type(error).__name__}: {first}"
+    return (
+        first
+        if isinstance(error, ValueError | RuntimeError) and first
+        else (f"{type(error).__name__}: {first}")
     )

@@ -27,7 +27,8 @@ def train(run: Run) -> int:
 
     def progress(epoch: int, row: Mapping[str, float]) -> None:
         if epoch == 0:
-            console.print(f"{run.arm} on {run.cell}, seed {run.seed}")
+            origin = read_record(run.folder).origin
+            console.print(f"{run.arm} on {run.cell}, seed {run.seed}; data: {origin}")
             return
         words = [f"epoch {epoch}/{epochs}", f"objective {row['train/running/objective']:.4f}"]
         if "val/cls/balanced_accuracy" in row:

@@ -1,0 +1,165 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from scipy import stats
+
+from lossbench.comparison.compare import Comparison, evaluate
+from lossbench.errors import InputError
+from lossbench.records import read_study
+
+from .synthetic import edit_record, runs_of, write_synthetic_study
+
+METRIC = "test/cls/balanced_accuracy"
+
+
+def compared(study: Path, **changes: str) -> Comparison:
+    settings = {"baseline": "cross_entropy", "metric": METRIC, "by": "arm"} | changes
+    return evaluate(read_study(study), **settings)
+
+
+def with_fingerprints(folder: Path, **changes: str) -> None:
+    """Change fingerprints of one run."""
+    (record,) = [r for r in read_study(folder.parent) if r.folder == folder]
+    edit_record(folder, fingerprints=record.fingerprints | changes)
+
+
+def test_differences_are_paired_by_seed(study: Path) -> None:
+    found = {entry.label: entry for entry in compared(study).differences}
+    records = read_study(study)
+    values = {(r.arm, r.seed): r.metrics[METRIC] for r in records}
+    p_values = []
+    for arm in ("focal", "balanced_softmax"):
+        ours = [values[arm, seed] for seed in range(5)]
+        base = [values["cross_entropy", seed] for seed in range(5)]
+        expected = stats.ttest_rel(ours, base)
+        assert found[arm].p == pytest.approx(expected.pvalue)
+        assert found[arm].mean == pytest.approx(sum(ours) / 5 - sum(base) / 5)
+        assert (found[arm].n, found[arm].matched) == (5, "subset, init, batches")
+        p_values.append(expected.pvalue)
+    assert found["balanced_softmax"].holm_p == pytest.approx(2 * min(p_values))
+
+
+def test_each_cell_is_its_own_family(tmp_path: Path) -> None:
+    cells = [f"digits | exponential {f} | mlp | 5 epochs" for f in (10, 50, 100)]
+    write_synthetic_study(tmp_path, {"cross_entropy": 0, "focal": 0.05}, range(4), cells=cells)
+    found = compared(tmp_path).differences
+    assert [entry.context for entry in found] == sorted(cells)
+    assert all(entry.holm_p == entry.p for entry in found)  # one comparison per cell
+
+
+@pytest.mark.parametrize("name", ["subset", "init"])
+def test_unequal_fingerprints_are_not_compared(study: Path, name: str) -> None:
+    for seed in (1, 2):
+        with_fingerprints(runs_of(study, "focal", seed)[0], **{name: "other"})
+    entry = {e.label: e for e in compared(study).differences}["focal"]
+    assert entry.n == 3
+    assert entry.refused == {f"{name} differs": (1, 2)}
+
+
+def test_a_missing_fingerprint_proves_nothing(study: Path) -> None:
+    for arm in ("focal", "cross_entropy"):
+        edit_record(runs_of(study, arm, 1)[0], fingerprints={})
+    entry = {e.label: e for e in compared(study).differences}["focal"]
+    assert entry.refused == {"subset differs": (1,)}
+
+
+@pytest.mark.parametrize(("regimes_differ", "n"), [(False, 0), (True, 5)])
+def test_batches_may_differ_only_with_the_regime(
+    tmp_path: Path, regimes_differ: bool, n: int
+) -> None:
+    def configure(arm: str) -> dict:
+        return {"regime": {"name": "drs" if regimes_differ and arm == "ldam" else "plain"}}
+
+    arms = {"cross_entropy": 0.0, "focal": 0.0, "ldam": 0.0}
+    write_synthetic_study(tmp_path, arms, range(5), configure=configure)
+    for seed in range(5):
+        with_fingerprints(runs_of(tmp_path, "ldam", seed)[0], batches="other")
+    entry = {e.label: e for e in compared(tmp_path).differences}["ldam"]
+    assert entry.n == n
+    assert entry.matched == ("subset, init" if regimes_differ else "")
+    if not regimes_differ:
+        assert entry.refused == {"batches differ under the same regime": (0, 1, 2, 3, 4)}
+
+
+def test_models_are_paired_by_subset_and_batches(tmp_path: Path) -> None:
+    cells = [f"digits | exponential 10 | {model} | 5 epochs" for model in ("mlp", "convnet")]
+    write_synthetic_study(tmp_path, {"focal": 0.0}, range(3), cells=cells)
+    (entry,) = compared(tmp_path, by="model", baseline="mlp").differences
+    assert (entry.label, entry.n, entry.matched) == ("convnet", 3, "subset, batches")
+    for folder in runs_of(tmp_path, "focal", 0):
+        with_fingerprints(folder, batches=folder.name)
+    (entry,) = compared(tmp_path, by="model", baseline="mlp").differences
+    assert (entry.n, entry.refused) == (2, {"batches differs": (0,)})
+
+
+def test_nothing_comparable_is_an_error_that_names_the_reason(study: Path) -> None:
+    for arm in ("focal", "balanced_softmax"):
+        for folder in runs_of(study, arm):
+            with_fingerprints(folder, subset=arm)
+    with pytest.raises(InputError, match=r"nothing can be compared.*subset differs in 10 pairs"):
+        compared(study)
+
+
+def test_only_seeds_that_both_finished_are_pairs(study: Path) -> None:
+    edit_record(runs_of(study, "focal", 0)[0], status="failed", reason="boom")
+    edit_record(runs_of(study, "cross_entropy", 4)[0], status="failed", reason="boom")
+    found = {entry.label: entry.n for entry in compared(study).differences}
+    assert found == {"focal": 3, "balanced_softmax": 4}
+
+
+def test_a_cell_without_the_baseline_is_described_and_says_why(tmp_path: Path) -> None:
+    cells = ["a | none | mlp | 1 epoch", "b | none | mlp | 1 epoch"]
+    write_synthetic_study(tmp_path, {"cross_entropy": 0, "focal": 0.0}, range(2), cells=cells)
+    for record in read_study(tmp_path):
+        if record.arm == "cross_entropy" and record.cell == cells[1]:
+            edit_record(record.folder, status="failed", reason="boom")
+    found = compared(tmp_path)
+    assert [entry.context for entry in found.differences] == [cells[0]]
+    assert found.ranked == {cells[0]: ["cross_entropy", "focal"], cells[1]: ["focal"]}
+    assert found.notes == [
+        f"{cells[1]}: no finished run of cross_entropy, so no differences are given"
+    ]
+
+
+def test_a_lone_arm_is_described(tmp_path: Path) -> None:
+    write_synthetic_study(tmp_path, {"cross_entropy": 0}, range(2))
+    found = compared(tmp_path)
+    assert found.differences == []
+    assert "nothing but cross_entropy" in found.notes[0]
+    assert "nothing to judge" in found.headline
+
+
+def test_the_table_is_ranked_by_the_paired_difference(study: Path) -> None:
+    # focal lost its two worst seeds: its plain mean rises above what the pairs say
+    for seed in range(5):
+        metrics = {METRIC: 0.1 * seed}
+        edit_record(runs_of(study, "cross_entropy", seed)[0], metrics=metrics)
+        edit_record(
+            runs_of(study, "balanced_softmax", seed)[0], metrics={METRIC: 0.1 * seed + 0.01}
+        )
+        edit_record(runs_of(study, "focal", seed)[0], metrics={METRIC: 0.1 * seed - 0.01})
+    for seed in (0, 1):
+        edit_record(runs_of(study, "focal", seed)[0], status="failed")
+    found = compared(study)
+    means = found.summary.set_index("label")["mean"]
+    assert means["focal"] > means["balanced_softmax"]
+    (ranked,) = found.ranked.values()
+    assert ranked == ["cross_entropy", "balanced_softmax", "focal"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"baseline": "cross_entrpy"}, "unknown baseline 'cross_entrpy'; did you mean 'cross_ent"),
+        ({"metric": "test/cls/balanced_acuracy"}, "did you mean 'test/cls/balanced_accuracy'"),
+        ({"metric": "test/loss/objective"}, "another scale under every loss.*cross_entropy"),
+        ({"by": "losses"}, "unknown by 'losses'; did you mean 'loss'"),
+    ],
+)
+def test_bad_input_is_one_line(study: Path, changes: dict, message: str) -> None:
+    with pytest.raises(InputError, match=message) as error:
+        compared(study, **changes)
+    assert "\n" not in str(error.value)
+    assert "recall/class 1" not in str(error.value)
