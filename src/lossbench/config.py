@@ -224,7 +224,7 @@ class Run:
     def folder(self) -> Path:
         """`<runs_dir>/<study>/<readable-slug>-<hash>`."""
         parts = (name_of(self.config["data"]), imbalance_label(self.config), self.model, self.arm)
-        slug = re.sub(r"[^A-Za-z0-9_.=-]+", "-", "-".join([*parts, f"s{self.seed}"]))
+        slug = re.sub(r"[^A-Za-z0-9_.=+-]+", "-", "-".join([*parts, f"s{self.seed}"]))
         return Path(self.config["runs_dir"]) / self.study / f"{slug[:100]}-{self.identity[:12]}"
 
 

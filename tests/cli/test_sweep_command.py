@@ -214,7 +214,7 @@ def test_failures_are_all_named_and_the_others_are_trained(tmp_path: Path) -> No
     assert "study s: 4 trained, 0 from before, 4 failed" in said
     for loss in ("cross_entropy", "focal"):
         for seed in (0, 1):
-            assert f"{loss}, optimizer.lr=1e30 seed {seed}" in said
+            assert f"{loss}, optimizer.lr=1e+30 seed {seed}" in said
     assert said.count("failed: runs/s/") == 4
     assert "became nan in epoch 1" in said
 

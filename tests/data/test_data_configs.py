@@ -1,89 +1,93 @@
-"""Every file in configs/data and configs/imbalance, composed by Hydra and used."""
+"""Every file in configs/data and configs/imbalance, composed by Hydra and prepared for a run."""
 
 from __future__ import annotations
 
-from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from hydra import compose, initialize_config_dir
-from hydra.utils import instantiate
-from omegaconf import DictConfig
+from omegaconf import OmegaConf
 
-from lossbench.data.imbalance import ImbalanceSettings
-from lossbench.data.preparation import Augmentation, DataSettings, prepare
+from lossbench.data.configured import prepared_data
 from lossbench.data.sources import ImageDataset
+from lossbench.errors import InputError
 
 CONFIGS = Path(__file__).parents[2] / "configs"
-FRAMEWORK = {field.name for field in fields(DataSettings)} | {"name"}
-ORDERS = {"name", "class_order", "subset_order"}
 
 
-def composed(*overrides: str) -> DictConfig:
+def composed(*overrides: str) -> dict[str, Any]:
     with initialize_config_dir(str(CONFIGS)):
-        return compose(overrides=[f"+{override}" for override in overrides])
-
-
-def without(config: DictConfig, keys: set[str]) -> dict[str, object]:
-    return {key: value for key, value in config.items() if key not in keys}
-
-
-def call(config: dict[str, object]) -> object:
-    return instantiate(config, _execution_whitelist_=[config["_target_"]])
-
-
-def settings_from(config: DictConfig) -> DataSettings:
-    chosen = {key: config[key] for key in FRAMEWORK - {"name", "augmentation"}}
-    return DataSettings(**chosen, augmentation=Augmentation(**config.augmentation))
-
-
-def imbalance_from(config: DictConfig) -> ImbalanceSettings:
-    profile = call({**without(config, ORDERS), "_partial_": True})
-    return ImbalanceSettings(profile, config.class_order, config.subset_order)
-
-
-def test_the_data_files_load_their_datasets_and_have_their_own_names(
-    real_fashion_mnist: ImageDataset, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setenv("LOSSBENCH_DATA", str(tmp_path))
-    defaults = {"digits": (32, 20), "fashion_mnist": (128, 500)}
-    assert {path.stem for path in (CONFIGS / "data").glob("*.yaml")} == set(defaults)
-    for name, (batch_size, validation_per_class) in defaults.items():
-        config = composed(f"data={name}").data
-        settings = settings_from(config)
-        assert config.name == name
-        assert (settings.batch_size, settings.validation_per_class) == (
-            batch_size,
-            validation_per_class,
-        )
-        dataset = call(without(config, FRAMEWORK))
-        prepared = prepare(dataset, settings, ImbalanceSettings(), 0)
-        assert prepared.validation is not None
-    np.testing.assert_array_equal(dataset.test_images, real_fashion_mnist.test_images)
+        config = compose(overrides=[f"+{override}" for override in (*overrides, "seed=0")])
+    return OmegaConf.to_container(config, resolve=True)
 
 
 @pytest.mark.parametrize(
-    ("override", "extra", "expected"),
+    ("name", "batch_size", "validation_per_class"),
+    [("digits", 32, 20), ("fashion_mnist", 128, 500)],
+)
+def test_the_data_files_load_their_datasets(
+    name: str,
+    batch_size: int,
+    validation_per_class: int,
+    real_digits: ImageDataset,
+    real_fashion_mnist: ImageDataset,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.setenv("LOSSBENCH_DATA", str(tmp_path))
+    config = composed(f"data={name}", "imbalance=none")
+    prepared, settings = prepared_data(config)
+    assert config["data"]["name"] == name
+    assert settings.batch_size == batch_size
+    assert prepared.validation is not None
+    assert np.bincount(prepared.validation.targets).tolist() == [validation_per_class] * 10
+    source = {"digits": real_digits, "fashion_mnist": real_fashion_mnist}[name]
+    np.testing.assert_array_equal(prepared.test.images, source.test_images)
+
+
+@pytest.mark.parametrize(
+    ("name", "overrides", "expected"),
     [
         ("none", (), [143, 146, 142, 147, 145, 146, 145, 144, 140, 144]),
         ("exponential", ("imbalance.factor=10",), [140, 108, 83, 64, 50, 38, 30, 23, 18, 14]),
+        ("exponential", (), [140, 83, 50, 30, 18, 10, 6, 3, 2, 1]),  # the default factor is 100
         ("step", ("imbalance.factor=10",), [140] * 5 + [14] * 5),
+        ("step", (), [140] * 5 + [1] * 5),
         ("counts", ("imbalance.counts=[9,8,7,6,5,4,3,2,1,1]",), [9, 8, 7, 6, 5, 4, 3, 2, 1, 1]),
     ],
 )
 def test_the_imbalance_files_make_their_profiles(
-    real_digits: ImageDataset, override: str, extra: tuple[str, ...], expected: list[int]
+    name: str, overrides: tuple[str, ...], expected: list[int]
 ) -> None:
-    config = composed(f"imbalance={override}", *(f"+{one}" for one in extra)).imbalance
-    assert config.name == override
-    prepared = prepare(real_digits, DataSettings(32, 0), imbalance_from(config), 0)
-    assert prepared.class_counts.tolist() == expected
+    validation = "data.validation_per_class=0"
+    config = composed(
+        f"imbalance={name}", "data=digits", f"+{validation}", *(f"+{one}" for one in overrides)
+    )
+    assert config["imbalance"]["name"] == name
+    assert prepared_data(config)[0].class_counts.tolist() == expected
 
 
-def test_profiles_take_a_factor_of_one_hundred_by_default() -> None:
+def test_every_imbalance_file_is_tried_above() -> None:
     files = {path.stem for path in (CONFIGS / "imbalance").glob("*.yaml")}
     assert files == {"none", "exponential", "step", "counts"}
-    for name in ("exponential", "step"):
-        assert composed(f"imbalance={name}").imbalance.factor == 100
-    assert set(composed("imbalance=none").imbalance) == ORDERS | {"_target_"}
+    assert {path.stem for path in (CONFIGS / "data").glob("*.yaml")} == {"digits", "fashion_mnist"}
+
+
+def test_orders_and_prior_reach_the_data() -> None:
+    def ids(*overrides: str) -> tuple[list[int], list[int]]:
+        added = (f"+{one}" for one in ("imbalance.factor=10", *overrides))
+        prepared = prepared_data(composed("imbalance=exponential", "data=digits", *added))[0]
+        assert prepared.validation is not None
+        return prepared.train.ids.tolist(), prepared.validation.ids.tolist()
+
+    train, validation = ids()
+    assert ids("imbalance.subset_order=ldam")[0] != train
+    assert ids("imbalance.class_order=random")[0] != train
+    assert len(ids("data.validation_prior=training")[1]) < len(validation)
+
+
+def test_counts_must_be_given() -> None:
+    with pytest.raises(InputError, match=r"imbalance\.counts=None must be a list of 10 numbers"):
+        prepared_data(composed("imbalance=counts", "data=digits"))

@@ -127,7 +127,7 @@ def test_the_training_images_can_be_evaluated_plain_and_are_stored_once(
     scaled = data.prepared.train.images / 255
     mean, std = (np.array(part)[:, None, None] for part in ((0.3, 0.6), (0.2, 0.4)))
     np.testing.assert_allclose(images, (scaled - mean) / std, atol=1e-6)
-    assert plain.images.data_ptr() == data.train_dataloader().images.data_ptr()
+    assert plain.images is data.train_dataloader().images
 
 
 def test_seed_batch_size_and_augmentation_reach_the_training_loader(

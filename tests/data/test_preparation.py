@@ -73,6 +73,15 @@ def test_parts_are_disjoint_and_their_ids_name_their_images(
     assert not seen & {image.tobytes() for image in test.images}
 
 
+def test_the_seed_draws_the_validation_images_and_the_subset(real_digits: ImageDataset) -> None:
+    runs = [prepare(real_digits, settings_with(20), long_tail(10), seed) for seed in (0, 0, 1)]
+    validation = [run.validation.ids.tolist() for run in runs if run.validation]
+    assert validation[0] == validation[1] != validation[2]
+    whole = [prepare(real_digits, settings_with(0), long_tail(10), seed) for seed in (0, 0, 1)]
+    train = [run.train.ids.tolist() for run in whole]
+    assert train[0] == train[1] != train[2]
+
+
 def test_no_seed_moves_the_test_images(real_digits: ImageDataset) -> None:
     runs = [prepare(real_digits, settings_with(20), long_tail(10), seed) for seed in (0, 1)]
     np.testing.assert_array_equal(runs[0].test.images, runs[1].test.images)
