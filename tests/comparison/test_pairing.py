@@ -118,16 +118,16 @@ def test_a_cell_without_the_baseline_is_described_and_says_why(tmp_path: Path) -
     found = compared(tmp_path)
     assert [entry.context for entry in found.differences] == [cells[0]]
     assert found.ranked == {cells[0]: ["cross_entropy", "focal"], cells[1]: ["focal"]}
-    assert found.notes == [
-        f"{cells[1]}: no finished run of cross_entropy, so no differences are given"
-    ]
+    assert found.notes == {
+        cells[1]: "no finished run of cross_entropy, so no differences are given"
+    }
 
 
 def test_a_lone_arm_is_described(tmp_path: Path) -> None:
     write_synthetic_study(tmp_path, {"cross_entropy": 0}, range(2))
     found = compared(tmp_path)
     assert found.differences == []
-    assert "nothing but cross_entropy" in found.notes[0]
+    assert "nothing but cross_entropy" in next(iter(found.notes.values()))
     assert "nothing to judge" in found.headline
 
 

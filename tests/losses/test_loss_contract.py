@@ -25,6 +25,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from lossbench.errors import InputError
 from lossbench.losses import adjustment, focusing, likelihood, list_losses, reweighting
 from lossbench.losses.catalogue import check_parameters, facts
+from lossbench.losses.contract import Loss
 
 
 def extreme_logits():
@@ -35,6 +36,7 @@ def extreme_logits():
         [-50.0, 50, 0, 0, 0],
         [60.0, 0, 0, 0, 0],
         [17.0, 0, 0, 0, 0],
+        [20.0, 0, 0, 0, 0],
         [30.0, 0, 0, 0, 29],
         [1e4, -1e4, 0, 1, 2],
         [-1e4, 1e4, 0, 1, 2],
@@ -136,6 +138,19 @@ def test_autocast_changes_nothing(key, parameters):
     assert low.dtype == torch.bfloat16
     assert torch.equal(inside, outside)
     assert torch.equal(from_low, loss(low.float(), target))
+
+
+def test_autocast_does_not_reach_a_matrix_product_inside_a_loss():
+    class SquaredNorm(Loss):
+        key = "focal"
+
+        def per_sample(self, logits, target):
+            return (logits @ logits.T).diagonal()
+
+    logits, target = batch(dtype=torch.float32)
+    outside = SquaredNorm()(logits, target)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(SquaredNorm()(logits, target), outside)
 
 
 @EVERY_CASE

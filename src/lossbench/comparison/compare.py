@@ -31,7 +31,8 @@ class Comparison:
 
     ``runs`` has one row per record, in their order (see `run_table`); ``summary`` one row per
     context, label and metric (see `summarise`). ``ranked`` gives the labels of every context: the
-    baseline, then the best mean first. ``labels`` are all of them, in one order for all figures.
+    baseline, then the best first. ``gaps`` are runs that could not be used, ``notes`` says why a
+    context has no differences. ``labels`` are all of them, in one order for all figures.
     """
 
     records: Sequence[Record]
@@ -45,7 +46,7 @@ class Comparison:
     differences: list[Difference]
     verdicts: list[Verdict]
     gaps: list[Gap]
-    notes: list[str]
+    notes: dict[str, str]
     files: list[Path] = field(default_factory=list)
 
     @property
@@ -155,14 +156,14 @@ def _rank(
     return {context: ranked[context] for context in dict.fromkeys(means["context"])}
 
 
-def _notes(ranked: dict[str, list[str]], baseline: str) -> list[str]:
-    """Why a context is described without differences."""
-    notes = []
+def _notes(ranked: dict[str, list[str]], baseline: str) -> dict[str, str]:
+    """Why a context is described without differences, for those that are."""
+    notes = {}
     for context, labels in ranked.items():
         if labels[0] != baseline:
-            notes.append(f"{context}: no finished run of {baseline}, so no differences are given")
+            notes[context] = f"no finished run of {baseline}, so no differences are given"
         elif len(labels) == 1:
-            notes.append(f"{context}: nothing but {baseline}, so there is nothing to compare")
+            notes[context] = f"nothing but {baseline}, so there is nothing to compare"
     return notes
 
 

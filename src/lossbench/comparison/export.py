@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lossbench.comparison.notes import measured
 from lossbench.comparison.table import metric_tags
 from lossbench.comparison.tables import Sheet, difference_sheet, summary_sheet
 from lossbench.records import files
@@ -40,11 +41,14 @@ def write_markdown(comparison: Comparison, path: Path) -> Path:
         sentences = [entry.sentence for entry in comparison.verdicts if entry.context == context]
         lines += [f"- {escape(sentence)}" for sentence in sentences]
         lines += [""] * bool(sentences)
+        if context in comparison.notes:
+            lines += [f"{escape('Here is ' + comparison.notes[context])}.", ""]
         for sheet in (summary_sheet(comparison, context), difference_sheet(comparison, context)):
             lines += _table(sheet) if sheet else []
-    remarks = [f"{gap.context}: {gap.sentence}" for gap in comparison.gaps] + comparison.notes
+    remarks = [f"{gap.context}: {gap.sentence}" for gap in comparison.gaps]
     if remarks:
         lines += ["## Not used", "", *(f"- {escape(remark)}" for remark in remarks), ""]
+    lines += ["## What was measured", "", *(f"- {escape(note)}" for note in measured(comparison))]
     files.write_text(path, "\n".join(lines).rstrip() + "\n")
     return path
 

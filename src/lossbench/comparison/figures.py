@@ -42,7 +42,7 @@ def specifications(metric: Metric, baseline: str) -> dict[str, Specification]:
 def _differences(metric: Metric, baseline: str) -> alt.TopLevelMixin:
     better = "right" if metric.higher_is_better else "left"
     row = alt.Y("label:N", sort=None, title=None, axis=alt.Axis(labelLimit=150))
-    title = [metric.name, f"minus {baseline} (better: {better})"]
+    title = [metric.name, f"minus {baseline}", f"(better: {better})"]
     base = alt.Chart(ROWS).encode(y=row, color=COLOUR)
     tooltip = [ARM, *(alt.Tooltip(f"{name}:Q", format="+.4f") for name in ("mean", "low", "high"))]
     interval = base.mark_rule(strokeWidth=3).encode(

@@ -32,7 +32,8 @@ def show(comparison: Comparison, console: Console | None = None) -> None:
             if sheet:
                 _print_sheet(sheet, console)
     remarks = [f"not used: {gap.context}: {gap.sentence}" for gap in comparison.gaps]
-    for remark in [*remarks, *(f"note: {note}" for note in comparison.notes)]:
+    remarks += [f"note: {context}: {note}" for context, note in comparison.notes.items()]
+    for remark in remarks:
         console.print(Text(remark, style="yellow"), soft_wrap=True)
     for path in comparison.files:
         console.print(Text(f"written: {path}"), soft_wrap=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import numbers
 import reprlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NoReturn
 
@@ -54,16 +54,16 @@ class Parameter:
         """
         if value is None and self.default is None:
             return None
-        if self.kind == "choice":
-            known = isinstance(value, str) and value in self.choices
-            return str(value) if known else self._refuse(value, loss)
-        if self.kind == "boolean":
-            return value if isinstance(value, bool) else self._refuse(value, loss)
-        if self.kind == "per_class":
-            return self._entries(value, loss)
-        return self._number(value, loss, self.name)
+        return _READERS[self.kind](self, value, loss)
 
-    def _number(self, value: Any, loss: str, where: str) -> float | int:
+    def _choice(self, value: object, loss: str) -> str:
+        known = isinstance(value, str) and value in self.choices
+        return str(value) if known else self._refuse(value, loss)
+
+    def _boolean(self, value: object, loss: str) -> bool:
+        return value if isinstance(value, bool) else self._refuse(value, loss)
+
+    def _number(self, value: Any, loss: str, where: str | None = None) -> float | int:
         wanted = numbers.Integral if self.kind == "integer" else numbers.Real
         fits = isinstance(value, wanted) and not isinstance(value, bool)
         if not fits:
@@ -75,7 +75,7 @@ class Parameter:
             allowed = False
         return number if allowed else self._refuse(value, loss, where)
 
-    def _entries(self, value: Any, loss: str) -> list[float]:
+    def _per_class(self, value: Any, loss: str) -> list[float]:
         entries = value.tolist() if hasattr(value, "tolist") else value  # arrays and tensors
         listed = isinstance(entries, Sequence) and not isinstance(entries, str | bytes)
         if not listed or len(entries) < 2:
@@ -102,6 +102,15 @@ class Parameter:
     def _refuse(self, value: object, loss: str, where: str | None = None) -> NoReturn:
         shown = f"loss.{where or self.name}={reprlib.repr(value)}"
         raise InputError(f"{shown} is not allowed for {loss}: {self.allowed}")
+
+
+_READERS: dict[Kind, Callable[[Parameter, Any, str], Value]] = {
+    "number": Parameter._number,
+    "integer": Parameter._number,
+    "boolean": Parameter._boolean,
+    "choice": Parameter._choice,
+    "per_class": Parameter._per_class,
+}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -68,10 +68,14 @@
     return rowsOfColumns(data[name], key, chosen(figure) || (key && data[name][key][0]));
   }
 
-  // The end of the y axis: the highest bin of the context, so that arms and splits share a scale.
+  // The end of the y axis: the highest bin of the figure, so that arms and splits share a scale.
   function topOf(chart) {
-    const { losses } = content.contexts[Number(chart.closest("figure").dataset.context)];
-    return losses ? Math.max(...losses.values.flat()) : 1;
+    const { figure, context } = chart.closest("figure").dataset;
+    const { losses } = content.contexts[Number(context)];
+    const shown = losses.values.filter(
+      (_, place) => figure === "overfitting" || losses.split[place] !== "reweighted",
+    );
+    return Math.max(...shown.flat());
   }
 
   function marksOf(chart) {
@@ -110,7 +114,7 @@
       description: figure.getAttribute("aria-label"),
     };
     const actions = { export: true, source: false, compiled: false, editor: false };
-    const options = { mode: "vega-lite", renderer: "svg", actions, tooltip: { theme: "custom" } };
+    const options = { mode: "vega-lite", renderer: "svg", actions };
     const { view } = await window.vegaEmbed(chart, specification, options);
     drawn.set(chart, view);
   }

@@ -1,0 +1,109 @@
+"""What the README shows works as it stands there; only the epochs are fewer."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from lossbench.losses.catalogue import LOSSES
+from lossbench.records import read_study
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+
+
+def commands() -> list[list[str]]:
+    lines = [line for block in blocks("sh") for line in block.splitlines()]
+    return [shlex.split(line, comments=True) for line in lines]
+
+
+def run(arguments: list[str], where: Path) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", *arguments], cwd=where, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, f"{arguments}: {done.stderr}"
+    return done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which the files of the README were made and its commands were run, in order."""
+    where = tmp_path_factory.mktemp("readme")
+    for block in blocks("python") + blocks("yaml"):
+        path = re.match(r"# (mine/\S+?):?(\s|$)", block)
+        assert path, block
+        file = where / path[1]
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(block)
+    for command in commands():
+        if command[0] == "lossbench":
+            quick = ["trainer.max_epochs=1"] if command[1] in ("train", "sweep") else []
+            run([*command, *quick], where)
+    return where
+
+
+def test_every_command_of_the_readme_runs(place: Path) -> None:
+    shown = [command for command in commands() if command[0] != "lossbench"]
+    assert shown == [["bash", "scripts/demo.sh"], ["bash", "scripts/test.sh"]]  # .ci/run runs both
+    assert {path.name for path in (place / "runs").iterdir()} == {
+        "default", "digits_quickstart", "mine", "own",
+    }  # fmt: skip
+    for study, runs in {"mine": 9, "digits_quickstart": 25, "own": 4, "default": 2}.items():
+        records = read_study(place / "runs" / study)
+        assert [record.status for record in records] == ["done"] * runs
+    for name in ("results.csv", "results.md", "report.html"):
+        assert (place / "runs" / "mine" / "comparison" / name).stat().st_size > 500
+
+
+def test_parts_of_ones_own_are_used(place: Path) -> None:
+    records = read_study(place / "runs" / "own")
+    assert {(record.arm, record.model) for record in records} == {
+        ("poly1(epsilon=1.0)", "small"), ("cross_entropy", "small"),
+    }  # fmt: skip
+    assert {record.cell.split(" | ")[0] for record in records} == {"inverted"}
+    assert all("histogram/objective/test" in record.arrays() for record in records)
+    (external,) = [r for r in read_study(place / "runs" / "default") if r.cell.startswith("digits")]
+    assert external.arm == "CrossEntropyLoss(label_smoothing=0.1)"
+
+
+def test_losses_of_the_readme_are_in_the_catalogue() -> None:
+    for line in README.splitlines():
+        for names in re.findall(r"\bloss=([a-z_0-9,]+)", line):
+            known = {*LOSSES, "custom", "poly1", "a", "b", "c"}
+            assert set(names.split(",")) <= known
+
+
+def test_board_shows_the_runs_on_this_machine_only(place: Path) -> None:
+    board = subprocess.Popen(
+        [sys.executable, "-m", "lossbench", "board", "port=0"],
+        cwd=place, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+    )  # fmt: skip
+    try:
+        assert board.stdout is not None
+        threading.Timer(60, board.kill).start()
+        url = re.search(r"http://127\.0\.0\.1:\d+/", board.stdout.readline())
+        assert url
+        end = time.monotonic() + 30
+        while "cross_entropy" not in (runs := fetch(f"{url[0]}data/runs")):
+            assert time.monotonic() < end, runs
+            time.sleep(0.5)
+    finally:
+        board.kill()
+        board.wait()
+
+
+def fetch(url: str) -> str:
+    with urllib.request.urlopen(url, timeout=10) as answer:
+        return answer.read().decode()
