@@ -1,106 +1,137 @@
-"""What a configuration value may be, and the one line that says so when it is not."""
+"""What a value may be, and the one line that says so when it is not."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import numbers
+import reprlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 from lossbench.errors import InputError
 
-Kind = Literal["number", "integer", "boolean", "text", "numbers", "integers"]
+Value = float | int | bool | str | list[float] | list[int] | None
+Kind = Literal["number", "integer", "boolean", "choice", "text", "numbers", "integers", "per_class"]
+
+_NOUNS = {
+    "number": "a finite number",
+    "integer": "a whole number",
+    "boolean": "true or false",
+    "text": "a text",
+    "numbers": "a list of finite numbers",
+    "integers": "a list of whole numbers",
+    "per_class": "a list of finite numbers, one per class",
+}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Parameter:
-    """One value: its kind, its range and, for texts, its choices.
+    """One value of a config: its name, kind, range and meaning.
 
-    ``minimum`` and ``maximum`` are allowed values unless ``open_minimum`` or ``open_maximum``
-    says otherwise; for ``numbers`` and ``integers`` (lists) they bound every entry. ``optional``
-    allows null.
+    ``minimum`` and ``maximum`` are allowed values themselves unless ``open_minimum`` or
+    ``open_maximum`` is set; of a list they bound every entry. Null is allowed where ``optional``.
     """
 
     name: str
     kind: Kind = "number"
-    default: Any = None
+    default: Value = None
+    text: str = ""
     minimum: float | None = None
     maximum: float | None = None
     open_minimum: bool = False
     open_maximum: bool = False
     choices: tuple[str, ...] = ()
     optional: bool = False
-    text: str = ""
 
-    def check(self, value: Any, path: str, context: str = "") -> Any:
-        """Return ``value`` (an int where a number is wanted becomes a float).
+    @property
+    def allowed(self) -> str:
+        """What may be given, in words: "a finite number, at least 0"."""
+        null = "null or " if self.optional else ""
+        return null + (" or ".join(self.choices) or _NOUNS[self.kind]) + self._range()
 
-        Raises `InputError` with one line that names ``path``, the value and what is allowed.
+    def check(self, value: object, path: str, context: str = "") -> Value:
+        """``value`` in the parameter's type (an integer becomes a float where one is meant).
+
+        Raises `InputError` when the type is wrong or the value out of range; it names ``path``,
+        and ``context``, such as " for focal".
         """
         if value is None and self.optional:
             return None
-        checked = self._convert(value)
-        if checked is None:
-            where = f" for {context}" if context else ""
-            raise InputError(f"{path}={show(value)} is not allowed{where}: {self.allowed()}")
-        return checked
+        try:
+            return _READERS[self.kind](self, value)
+        except _RefusedError as refused:
+            value = "null" if refused.value is None else reprlib.repr(refused.value)
+            raise InputError(
+                f"{path}{refused.entry}={value} is not allowed{context}: {self.allowed}"
+            ) from None
 
-    def allowed(self) -> str:
-        """The allowed values in words, such as ``a finite number, at least 0``."""
-        if self.choices:
-            words = "one of " + ", ".join(self.choices)
-        else:
-            words = {
-                "number": "a finite number",
-                "integer": "a whole number",
-                "boolean": "true or false",
-                "text": "a text",
-                "numbers": "a list of finite numbers",
-                "integers": "a list of whole numbers",
-            }[self.kind]
-            each = ", each" if self.kind in ("numbers", "integers") else ","
-            bounds = []
-            if self.minimum is not None:
-                bounds.append(f"{'above' if self.open_minimum else 'at least'} {self.minimum:g}")
-            if self.maximum is not None:
-                bounds.append(f"{'below' if self.open_maximum else 'at most'} {self.maximum:g}")
-            if bounds:
-                words += f"{each} {' and '.join(bounds)}"
-        return words + (", or null" if self.optional else "")
+    def _choice(self, value: object) -> str:
+        return value if isinstance(value, str) and value in self.choices else _refuse(value)
 
-    def _convert(self, value: Any) -> Any:
-        if self.kind == "boolean":
-            return value if isinstance(value, bool) else None
-        if self.kind == "text":
-            valid = isinstance(value, str) and (not self.choices or value in self.choices)
-            return value if valid else None
-        if self.kind in ("numbers", "integers"):
-            if isinstance(value, str) or not isinstance(value, Sequence) or not value:
-                return None
-            entries = [self._number(entry, self.kind == "integers") for entry in value]
-            return None if None in entries else entries
-        return self._number(value, self.kind == "integer")
+    def _text(self, value: object) -> str:
+        return value if isinstance(value, str) else _refuse(value)
 
-    def _number(self, value: Any, whole: bool) -> int | float | None:
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            return None
-        if not math.isfinite(value) or (whole and not isinstance(value, int)):
-            return None
-        too_low = self.minimum is not None and (
-            value < self.minimum or (self.open_minimum and value == self.minimum)
-        )
-        too_high = self.maximum is not None and (
-            value > self.maximum or (self.open_maximum and value == self.maximum)
-        )
-        if too_low or too_high:
-            return None
-        return value if whole else float(value)
+    def _boolean(self, value: object) -> bool:
+        return value if isinstance(value, bool) else _refuse(value)
+
+    def _number(self, value: Any, entry: str = "") -> float | int:
+        whole = self.kind in ("integer", "integers")
+        wanted = numbers.Integral if whole else numbers.Real
+        fits = isinstance(value, wanted) and not isinstance(value, bool)
+        if not fits:
+            _refuse(value, entry)
+        try:
+            number = int(value) if whole else float(value)
+            allowed = math.isfinite(number) and self._in_range(number)
+        except OverflowError:  # an integer beyond the range of float
+            allowed = False
+        return number if allowed else _refuse(value, entry)
+
+    def _list(self, value: Any) -> list[float]:
+        entries = value.tolist() if hasattr(value, "tolist") else value  # arrays and tensors
+        listed = isinstance(entries, Sequence) and not isinstance(entries, str | bytes)
+        if not listed or len(entries) < (2 if self.kind == "per_class" else 1):
+            _refuse(value)
+        return [self._number(x, f"[{index}]") for index, x in enumerate(entries)]
+
+    def _in_range(self, number: float) -> bool:
+        low, high = self.minimum, self.maximum
+        above = low is None or (number > low if self.open_minimum else number >= low)
+        below = high is None or (number < high if self.open_maximum else number <= high)
+        return above and below
+
+    def _range(self) -> str:
+        low, high = self.minimum, self.maximum
+        if low is not None and high is not None:
+            ends = "(" if self.open_minimum else "[", ")" if self.open_maximum else "]"
+            return f" in {ends[0]}{low:g}, {high:g}{ends[1]}"
+        if low is not None:
+            return f", {'above' if self.open_minimum else 'at least'} {low:g}"
+        if high is not None:
+            return f", {'below' if self.open_maximum else 'at most'} {high:g}"
+        return ""
 
 
-def show(value: Any) -> str:
-    """``value`` as a user would type it in a config."""
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return str(value).lower()
-    return str(value)
+class _RefusedError(Exception):
+    """A value, or an entry of a list, that is not allowed."""
+
+    def __init__(self, value: object, entry: str) -> None:
+        self.value = value
+        self.entry = entry
+
+
+def _refuse(value: object, entry: str = "") -> NoReturn:
+    raise _RefusedError(value, entry)
+
+
+_READERS: dict[Kind, Callable[[Parameter, Any], Value]] = {
+    "number": Parameter._number,
+    "integer": Parameter._number,
+    "boolean": Parameter._boolean,
+    "choice": Parameter._choice,
+    "text": Parameter._text,
+    "numbers": Parameter._list,
+    "integers": Parameter._list,
+    "per_class": Parameter._list,
+}

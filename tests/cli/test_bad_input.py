@@ -44,7 +44,7 @@ BAD = {
     "lr 0": (f"{TRAIN} optimizer.lr=0", "optimizer.lr=0 is not allowed: a finite number, above 0"),
     "lr negative": (f"{TRAIN} optimizer.lr=-0.1", "optimizer.lr=-0.1"),
     "lr infinite": (f"{TRAIN} optimizer.lr=inf", "optimizer.lr=inf"),
-    "lr text": (f"{TRAIN} optimizer.lr=fast", "optimizer.lr=fast"),
+    "lr text": (f"{TRAIN} optimizer.lr=fast", "optimizer.lr='fast'"),
     "epochs": ("train data=digits trainer.max_epochs=0", "trainer.max_epochs=0"),
     "epochs fraction": ("train data=digits trainer.max_epochs=1.5", "trainer.max_epochs=1.5"),
     "factor": (f"{TRAIN} imbalance=exponential imbalance.factor=0.5", "imbalance.factor=0.5"),
@@ -53,7 +53,7 @@ BAD = {
     "seed null": (f"{TRAIN} seed=null", "seed=null"),
     "batch size": (f"{TRAIN} data.batch_size=0", "data.batch_size=0"),
     "threads": (f"{TRAIN} trainer.threads=0", "trainer.threads=0"),
-    "head": (f"{TRAIN} model.head=round", "model.head=round"),
+    "head": (f"{TRAIN} model.head=round", "model.head='round' is not allowed: linear or cosine"),
     "head of the loss": (
         f"{TRAIN} model.head=cosine",
         "model.head=cosine is not allowed for loss=",
@@ -81,7 +81,7 @@ BAD = {
     ),
     "class without an image": (
         f"{TRAIN} imbalance=counts imbalance.counts=[5,1,1,1,1,1,1,1,1,0]",
-        "imbalance.counts=[5, 1, 1, 1, 1, 1, 1, 1, 1, 0]",
+        "imbalance.counts[9]=0 is not allowed: a list of whole numbers, at least 1",
     ),
     "counts missing": (f"{TRAIN} imbalance=counts", "imbalance.counts"),
     "validation": (f"{TRAIN} data.validation_per_class=500", "data.validation_per_class=500"),

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from lossbench.errors import InputError
 from lossbench.losses import create_loss, list_losses
 from lossbench.losses.catalogue import LOSSES, check_parameters, facts
-from lossbench.losses.schema import Parameter
+from lossbench.parameters import Parameter
 
 torch.set_num_threads(1)
 
@@ -127,7 +127,7 @@ def test_names_and_defaults_are_the_agreed_ones(name, defaults):
         (
             "cross_entropy",
             {"ignore_index": 1.5},
-            "loss.ignore_index=1.5 is not allowed for cross_entropy: an integer",
+            "loss.ignore_index=1.5 is not allowed for cross_entropy: a whole number",
         ),
         (
             "cross_entropy",

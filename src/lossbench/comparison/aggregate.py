@@ -14,7 +14,6 @@ import pandas as pd
 
 from lossbench.comparison import metrics
 from lossbench.comparison.stored import Arrays, arrays_of, history_of
-from lossbench.comparison.table import finished
 from lossbench.records import Record
 
 if TYPE_CHECKING:
@@ -31,8 +30,7 @@ MOST_CLASSES = 30
 
 def context_data(comparison: Comparison, context: str) -> dict[str, Any]:
     """The data of every figure of one context; a figure without data has no entry."""
-    runs = finished(comparison.runs)
-    runs = runs[runs["context"] == context]
+    runs = comparison.done[context]
     number = {label: place for place, label in enumerate(comparison.labels)}
     members = {
         number[label]: [comparison.records[row] for row in runs.index[runs["label"] == label]]

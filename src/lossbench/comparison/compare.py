@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,18 @@ class Comparison:
     gaps: list[Gap]
     notes: dict[str, str]
     files: list[Path] = field(default_factory=list)
+
+    @cached_property
+    def done(self) -> dict[str, pd.DataFrame]:
+        """The finished runs of every context."""
+        groups = finished(self.runs).groupby("context", sort=False)
+        return {str(context): runs for context, runs in groups}
+
+    @cached_property
+    def cells(self) -> dict[tuple[str, str, str], dict[Hashable, Any]]:
+        """The rows of ``summary`` by context, label and metric."""
+        rows = self.summary.to_dict("records")
+        return {(row["context"], row["label"], row["metric"]): row for row in rows}
 
     @property
     def facts(self) -> Metric:

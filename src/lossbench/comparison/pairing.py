@@ -100,16 +100,21 @@ def differences(pairs: pd.DataFrame, labels: pd.DataFrame) -> list[Difference]:
             f"nothing can be compared: no two runs of a seed are paired ({found} pairs); "
             "run the arms again under one version with the same data, seeds and batch size"
         )
+    groups = dict(list(pairs.groupby(["context", "label"])))
+    family: dict[str, list[str]] = {}
+    for context, label in zip(labels["context"], labels["label"], strict=True):
+        family.setdefault(context, []).append(label)
     return [
         difference
-        for context, group in labels.groupby("context", sort=False)
-        for difference in _judge(str(context), list(group["label"]), pairs)
+        for context, names in family.items()
+        for difference in _judge(
+            context, names, [groups.get((context, name), pairs[:0]) for name in names]
+        )
     ]
 
 
-def _judge(context: str, labels: list[str], pairs: pd.DataFrame) -> list[Difference]:
-    """The differences of one context: one family of Holm's rule."""
-    groups = [pairs[(pairs["context"] == context) & (pairs["label"] == label)] for label in labels]
+def _judge(context: str, labels: list[str], groups: list[pd.DataFrame]) -> list[Difference]:
+    """The differences of one context, one family of Holm's rule; ``groups`` are their pairs."""
     allowed = [group[group["refused"] == ""] for group in groups]
     tests = [statistics.paired_t_test(group["difference"].to_numpy()) for group in allowed]
     adjusted = statistics.holm([test.p for test in tests])

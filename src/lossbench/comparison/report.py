@@ -12,15 +12,19 @@ from typing import TYPE_CHECKING, Any
 from lossbench.comparison import figures
 from lossbench.comparison.aggregate import LOSS_SPLITS, VIEWS, context_data
 from lossbench.comparison.notes import measured
-from lossbench.comparison.tables import difference_sheet, summary_sheet
+from lossbench.comparison.tables import Sheet, difference_sheet, summary_sheet
 from lossbench.records import files
 
 if TYPE_CHECKING:
     from lossbench.comparison.compare import Comparison
 
-BUDGET = 6_500_000
-"""Bytes of figure data and tables that the page may hold, so that it stays below 8 MB."""
+BUDGET = 7_000_000
+"""Bytes for all that is not the Vega libraries (0.9 MB), so that the page stays below 8 MB."""
 
+MARKUP = 5_000
+"""Bytes that the words around the figures of one context take."""
+
+COMPACT: dict[str, Any] = {"separators": (",", ":")}
 SPLIT_WORDS = {"train": "training", "val": "validation", "test": "test"}
 VIEW_WORDS = {"raw": "logits as deployed", "adjusted": "adjusted to the prior"}
 
@@ -67,6 +71,7 @@ def render(comparison: Comparison, bundle: str) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.policies["json.dumps_kwargs"] = COMPACT
     content = {
         "labels": comparison.labels,
         "specifications": specifications,
@@ -86,29 +91,41 @@ def _sections(comparison: Comparison) -> tuple[list[dict[str, Any]], list[dict[s
 
     When the budget of the page is spent, later contexts keep their tables and lose the figures.
     """
-    sections, data, spent = [], [], 0
-    for context, labels in comparison.ranked.items():
-        figures_data = context_data(comparison, context) if spent < BUDGET else {}
-        size = len(json.dumps(figures_data, separators=(",", ":")))
-        if spent + size > BUDGET:
-            figures_data = {}
-        spent += size
-        sheets = [summary_sheet(comparison, context), difference_sheet(comparison, context)]
-        verdicts = [entry for entry in comparison.verdicts if entry.context == context]
-        gaps = [gap for gap in comparison.gaps if gap.context == context]
-        data.append(figures_data)
-        sections.append(
-            {
-                "title": context,
-                "labels": [(comparison.labels.index(label), label) for label in labels],
-                "verdicts": verdicts,
-                "sheets": [sheet for sheet in sheets if sheet],
-                "gaps": gaps,
-                "figures": _figures(figures_data),
-                "without_figures": not figures_data,
-            }
-        )
+    number = {label: place for place, label in enumerate(comparison.labels)}
+    sections: list[dict[str, Any]] = [
+        {
+            "title": context,
+            "labels": [(number[label], label) for label in labels],
+            "verdicts": [entry for entry in comparison.verdicts if entry.context == context],
+            "sheets": _sheets(comparison, context),
+            "gaps": [gap for gap in comparison.gaps if gap.context == context],
+        }
+        for context, labels in comparison.ranked.items()
+    ]
+    left = BUDGET - sum(_bytes(section) for section in sections)
+    data = []
+    for section in sections:
+        found = context_data(comparison, section["title"]) if left > MARKUP else {}
+        cost = MARKUP + len(json.dumps(found, **COMPACT))
+        if cost > left:
+            found = {}
+        left -= cost
+        data.append(found)
+        section["figures"] = _figures(found)
     return sections, data
+
+
+def _sheets(comparison: Comparison, context: str) -> list[Sheet]:
+    sheets = (summary_sheet(comparison, context), difference_sheet(comparison, context))
+    return [sheet for sheet in sheets if sheet]
+
+
+def _bytes(section: dict[str, Any]) -> int:
+    """About as many bytes as the words and tables of a section take on the page."""
+    rows = [row for sheet in section["sheets"] for row in (sheet.head, *sheet.rows)]
+    cells = sum(len(cell.encode()) + 10 for row in rows for cell in row)
+    sentences = [entry.sentence for entry in [*section["verdicts"], *section["gaps"]]]
+    return 1000 + cells + sum(len(sentence.encode()) + 40 for sentence in sentences)
 
 
 def _figures(data: dict[str, Any]) -> dict[str, Any]:

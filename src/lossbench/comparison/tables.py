@@ -26,13 +26,12 @@ def summary_sheet(comparison: Comparison, context: str) -> Sheet:
     tags = metrics.columns(comparison.split, comparison.runs.columns)
     if comparison.metric not in tags:
         tags = [comparison.metric, *tags]
-    here = comparison.summary[comparison.summary["context"] == context]
-    cells = {(row["label"], row["metric"]): row for row in here.to_dict("records")}
+    cells = comparison.cells
     rows = []
     for label in comparison.ranked[context]:
-        numbers = [cells[label, tag] for tag in tags]
+        numbers = [cells[context, label, tag] for tag in tags]
         texts = [formats.plus_minus(cell["mean"], cell["standard_error"]) for cell in numbers]
-        rows.append((label, str(cells[label, comparison.metric]["n"]), *texts))
+        rows.append((label, str(cells[context, label, comparison.metric]["n"]), *texts))
     facts = [metrics.facts(tag) for tag in tags]
     head = (comparison.by, "n", *(f"{fact.name} {fact.arrow}" for fact in facts))
     caption = f"Mean ± standard error over seeds, {comparison.where}"

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 
 from lossbench.errors import InputError, unknown
 from lossbench.losses.entries import adjustment, focusing, likelihood, reweighting
-from lossbench.losses.schema import LossFacts, Parameter, Value
+from lossbench.losses.schema import LossFacts
+from lossbench.parameters import Parameter, Value
 
 __all__ = ["LOSSES", "LossFacts", "Parameter", "check_parameters", "facts"]
 
@@ -36,6 +37,8 @@ def check_parameters(name: str, given: Mapping[str, object]) -> dict[str, Value]
         if key not in known:
             raise unknown(f"parameter of the loss {name}", key, known)
     return {
-        key: parameter.check(given[key], name) if key in given else parameter.default
+        key: parameter.check(given[key], f"loss.{key}", f" for {name}")
+        if key in given
+        else parameter.default
         for key, parameter in known.items()
     }

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from lossbench.losses.schema import NORMALIZER, LossFacts, Parameter
+from lossbench.losses.schema import NORMALIZER, LossFacts
+from lossbench.parameters import Parameter
 
 ENTRIES = (
     LossFacts(
@@ -29,7 +30,7 @@ ENTRIES = (
             ),
             Parameter(
                 name="alpha",
-                default=None,
+                optional=True,
                 kind="per_class",
                 minimum=0,
                 text="α_c, a factor on the loss of each class; null for none",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from lossbench.losses.schema import NORMALIZER, WEIGHT, LossFacts, Parameter
+from lossbench.losses.schema import NORMALIZER, WEIGHT, LossFacts
+from lossbench.parameters import Parameter
 
 ENTRIES = (
     LossFacts(
