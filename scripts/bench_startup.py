@@ -49,7 +49,9 @@ def main() -> None:
                 f"interpreter, median of {rounds} (target: at most {BEYOND})"
             )
         took = seconds("-m", "lossbench", "compare", "study=thousand", where=where)
-        print(f"lossbench compare on 1,000 records: {took:.1f} s, n = 1 (target: at most {COMPARE})")
+        print(
+            f"lossbench compare on 1,000 records: {took:.1f} s, n = 1 (target: at most {COMPARE})"
+        )
 
 
 if __name__ == "__main__":

@@ -13,13 +13,13 @@ lossbench: which classification loss is better, by how much, how surely, and whe
   lossbench train    data=fashion_mnist imbalance=exponential loss=focal seed=1   one run
   lossbench sweep    loss=cross_entropy,focal seed=0,1,2                          many runs
   lossbench sweep    experiment=digits_quickstart           a named study, from experiments/
-  lossbench compare  study=digits_quickstart                verdict, table, report.html
+  lossbench compare  study=NAME [baseline=ARM metric=TAG by=arm|loss|model]   verdict, report.html
   lossbench status   [study=NAME]                           done / failed / running / missing
   lossbench inspect  data=fashion_mnist imbalance=exponential   class counts; trains nothing
   lossbench losses   [NAME]                                 the catalogue of losses
-  lossbench board                                           TensorBoard on the runs folder
+  lossbench board    [port=6006]                            TensorBoard on the runs folder
 
-Every part of a run is an override KEY=VALUE; `lossbench COMMAND --help` lists the keys.
+Every part of a run is an override KEY=VALUE; `lossbench train --help` lists them.
 Exit codes: 0 done, 1 a run failed, 2 bad input (one line, nothing written), 130 interrupted.
 """
 
@@ -85,6 +85,9 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
 }
 
 
+HYDRA_COMMANDS = ("train", "sweep")  # Hydra lists the keys at --help
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns its exit code."""
     arguments = sys.argv[1:] if arguments is None else arguments
@@ -102,6 +105,9 @@ def main(arguments: list[str] | None = None) -> int:
             from lossbench.errors import unknown
 
             raise unknown("command", command, COMMANDS)
+        if command not in HYDRA_COMMANDS and {"-h", "--help"} & set(rest):
+            print(next(line for line in USAGE.splitlines() if f"lossbench {command}" in line))
+            return 0
         return COMMANDS[command](rest)
     except InputError as error:
         print(f"lossbench: {error}", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""What is written is whole or absent; what is locked is written by one; what is damaged is named."""
+"""Files whole or absent, one writer of a run at a time, damage named and moved aside."""
 
 from __future__ import annotations
 
@@ -62,9 +62,13 @@ def write_run(folder: Path, **changes: object) -> Path:
 def test_an_error_while_writing_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:
     path = tmp_path / "file"
     files.write_text(path, "old")
-    with pytest.raises(RuntimeError), files.replacing(path) as temporary:
+
+    def failing(temporary: Path) -> None:
         temporary.write_text("half of the ne")
         raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        files.write_with(path, failing)
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
 
