@@ -19,4 +19,6 @@ fi
 ruff check .
 mypy
 [ $# -gt 0 ] || set -- -m "not slow"
-pytest -n "$(python -c 'from lossbench.sweeps.launcher import cores; print(cores())')" "$@"
+workers=$(python -c "from lossbench.sweeps.launcher import cores; print(cores())")
+# loadfile: the tests of a file share its slow fixtures
+pytest -n "$workers" --dist loadfile "$@"

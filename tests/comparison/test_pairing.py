@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -121,6 +122,13 @@ def test_a_cell_without_the_baseline_is_described_and_says_why(tmp_path: Path) -
     assert found.notes == {
         cells[1]: "no finished run of cross_entropy, so no differences are given"
     }
+
+
+def test_a_run_that_was_recorded_twice_counts_once(study: Path) -> None:
+    shutil.copytree(runs_of(study, "focal", 0)[0], study / "copy")
+    found = compared(study)
+    assert {entry.label: entry.n for entry in found.differences}["focal"] == 5
+    assert set(found.summary["n"]) == {5}
 
 
 def test_a_lone_arm_is_described(tmp_path: Path) -> None:

@@ -68,7 +68,7 @@ def pair_runs(
     pairs = others.merge(base, on=["context", "seed"], suffixes=("", "_baseline"))
     pairs["difference"] = pairs["value"] - pairs["value_baseline"]
     for name in FINGERPRINTS:
-        pairs[name] = pairs[name].notna() & (pairs[name] == pairs[f"{name}_baseline"])
+        pairs[name] = pairs[name] == pairs[f"{name}_baseline"]  # a missing one equals nothing
     pairs["refused"] = ""
     for name in REQUIRED[by]:
         pairs.loc[(pairs["refused"] == "") & ~pairs[name], "refused"] = f"{name} differs"

@@ -97,20 +97,15 @@ def find_gaps(table: pd.DataFrame, metric: str) -> list[Gap]:
     """
     seeds: dict[str, set[int]] = defaultdict(set)
     recorded: dict[tuple[str, str], set[int]] = defaultdict(set)
-    ended: dict[tuple[str, str], set[int]] = defaultdict(set)
     runs = table[["context", "label", "seed", "status", "reason"]].assign(value=table[metric])
     for run in runs.to_dict("records"):
         seeds[run["context"]].add(run["seed"])
         recorded[run["context"], run["label"]].add(run["seed"])
-        if run["status"] == "done":
-            ended[run["context"], run["label"]].add(run["seed"])
     found: dict[tuple[str, str, str], set[int]] = defaultdict(set)
     for run in runs[(runs["status"] != "done") | runs["value"].isna()].to_dict("records"):
-        place = (run["context"], run["label"])
-        if run["status"] == "done":
-            found[*place, f"without {metric}"].add(run["seed"])
-        elif run["seed"] not in ended[place]:
-            found[*place, _reason(run["status"], run["reason"])].add(run["seed"])
+        done = run["status"] == "done"
+        reason = f"without {metric}" if done else _reason(run["status"], run["reason"])
+        found[run["context"], run["label"], reason].add(run["seed"])
     for place, present in recorded.items():
         if missing := seeds[place[0]] - present:
             found[*place, "missing"] |= missing
