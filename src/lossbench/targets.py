@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import traceback
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from pathlib import Path
@@ -50,6 +51,24 @@ def bind(
             f"{where}: {error} (parameters: {', '.join(accepted) or 'none'})"
         ) from error
     return dict(parameters)
+
+
+def call(found: Callable[..., Any], where: str, /, *arguments: Any, **parameters: Any) -> Any:
+    """``found(*arguments, **parameters)``; what it raises becomes an `InputError` of one line.
+
+    The line names the place in the source, for the code is often the user's own.
+    """
+    try:
+        return found(*arguments, **parameters)
+    except InputError:
+        raise
+    except Exception as error:
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        reason = (str(error).splitlines() or [""])[0]
+        raise InputError(
+            f"{where}: {found.__module__}.{found.__qualname__} raised {type(error).__name__}: "
+            f"{reason} ({place.filename}:{place.lineno})"
+        ) from error
 
 
 def arguments_of(config: Mapping[str, Any], *framework_keys: str) -> dict[str, Any]:

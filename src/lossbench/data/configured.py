@@ -44,4 +44,4 @@ def prepared_data(config: dict[str, Any]) -> tuple[PreparedData, DataSettings]:
 def load_dataset(target: str, arguments: str) -> ImageDataset:
     """The dataset; a worker process reads it once for all its runs."""
     found = targets.find(target, "data")
-    return found(**targets.bind(found, "data", json.loads(arguments)))
+    return targets.call(found, "data", **targets.bind(found, "data", json.loads(arguments)))

@@ -23,7 +23,7 @@ def build_model(config: Config, prepared: PreparedData, seed: int) -> Classifier
     parameters = targets.bind(found, "model", targets.arguments_of(config, "head"), "input_shape")
 
     def backbone(input_shape: tuple[int, int, int]) -> nn.Module:
-        return found(input_shape, **parameters)
+        return targets.call(found, "model", input_shape, **parameters)
 
     return build_classifier(
         backbone,

@@ -32,7 +32,8 @@ def build_loss(config: Config, class_counts: ArrayLike) -> Loss:
     given = {}
     if targets.accepts(found, "class_counts"):
         given["class_counts"] = np.asarray(class_counts).tolist()
-    return found(**targets.bind(found, "loss", parameters, *given), **given)
+    bound = targets.bind(found, "loss", parameters, *given)
+    return targets.call(found, "loss", **bound, **given)
 
 
 def decode(loss: Loss, logits: Tensor) -> Tensor:

@@ -251,7 +251,7 @@ def hparams(run: Run) -> dict[str, ColumnValue]:
         "model": run.model,
         "head": config["model"]["head"],
         "optimizer": name_of(config["optimizer"]),
-        "learning_rate": config["optimizer"]["lr"],
+        "learning_rate": config["optimizer"].get("lr"),
         "weight_decay": config["optimizer"].get("weight_decay"),
         "batch_size": config["data"]["batch_size"],
         "epochs": config["trainer"]["max_epochs"],

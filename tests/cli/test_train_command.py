@@ -1,0 +1,96 @@
+"""`lossbench train` as a process: what it says, and what signals do to it."""
+
+from __future__ import annotations
+
+import os
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+from lossbench.records import RunLock, read_study
+from tests.cli.test_sweep_command import (
+    _nothing_is_left_running,  # noqa: F401  a fixture
+    command,
+    holders,
+    run_command,
+    wait_for,
+)
+
+RUN = ("train", "data=digits", "trainer.max_epochs=25", "study=s")
+
+
+def test_interrupted_killed_and_started_again_it_ends_like_an_undisturbed_run(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "one").mkdir()
+    (tmp_path / "two").mkdir()
+    code, said = run_command(*RUN, where=tmp_path / "one")
+    assert code == 0, said
+    assert "cross_entropy on digits | none | mlp | 25 epochs, seed 0" in said
+    assert "embedded in scikit-learn" in said
+    assert "test balanced accuracy" in said
+
+    study = tmp_path / "two" / "runs" / "s"
+    process = command(*RUN, where=tmp_path / "two")
+    wait_for(lambda: holders(study, at_epoch=2))
+    os.killpg(process.pid, signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "the same command goes on from here" in said
+
+    process = command(*RUN, where=tmp_path / "two")
+    wait_for(lambda: holders(study, at_epoch=15))
+    process.kill()
+    process.communicate()
+    code, said = run_command(*RUN, where=tmp_path / "two")
+    assert code == 0, said
+    assert "epoch 14/25" not in said
+    (first,) = read_study(tmp_path / "one" / "runs" / "s")
+    (second,) = read_study(study)
+    assert first.metrics == second.metrics
+    code, said = run_command(*RUN, where=tmp_path / "two")
+    assert (code, "already done" in said) == (0, True)
+
+
+def test_a_run_that_another_process_writes_is_left_to_it(tmp_path: Path) -> None:
+    assert run_command(*RUN, "trainer.max_epochs=1", where=tmp_path)[0] == 0
+    (record,) = read_study(tmp_path / "runs" / "s")
+    replace(record, status="running").write(record.folder)
+    with RunLock(record.folder / "lock"):
+        code, said = run_command(*RUN, "trainer.max_epochs=1", where=tmp_path)
+        assert code == 1
+        assert f"is being written by process {os.getpid()}" in said
+        code, said = run_command("status", "study=s", where=tmp_path)
+        assert "s: 1 running" in said
+
+
+def test_a_run_that_diverges_names_loss_and_epoch(tmp_path: Path) -> None:
+    code, said = run_command(*RUN, "loss=focal", "optimizer.lr=1e30", where=tmp_path)
+    assert code == 1
+    assert "the run failed: the loss focal became nan in epoch 1" in said
+    assert "Traceback" not in said
+
+
+def test_multirun_is_the_sweep(tmp_path: Path) -> None:
+    code, said = run_command(
+        "train", "--multirun", "data=digits", "trainer.max_epochs=1", "seed=0,1", where=tmp_path
+    )
+    assert code == 0, said
+    assert "2 runs, 0 already done, 2 to do" in said
+    assert len(read_study(tmp_path / "runs" / "default")) == 2
+
+
+def test_a_bug_in_ones_own_loss_is_one_line_with_its_place(tmp_path: Path) -> None:
+    own = tmp_path / "own"
+    own.mkdir()
+    (own / "broken.py").write_text("class Loss:\n    def __init__(self):\n        1 / 0\n")
+    where = tmp_path / "work"
+    where.mkdir()
+    code, said = run_command(
+        "train", "--config-dir", str(own), "loss=custom", "loss._target_=broken.Loss", where=where
+    )
+    assert code == 2
+    assert said.count("\n") == 1
+    assert "ZeroDivisionError: division by zero" in said
+    assert "broken.py:3" in said
+    assert not list(where.iterdir())
