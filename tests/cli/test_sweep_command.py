@@ -291,3 +291,21 @@ def test_a_sweep_without_a_loss_of_its_own_uses_the_experiments_arms(tmp_path: P
         (arm, seed) for arm in ("focal, hard [5]", "own", "plain") for seed in (4, 5)
     ]
     assert {record.loss for record in records} == {"cross_entropy", "focal", "Mine"}
+
+
+def test_damage_that_shows_only_in_compare_is_moved_aside_too(tmp_path: Path) -> None:
+    code, said = run_command(
+        "sweep", *BASE, "loss=cross_entropy,focal", "seed=0,1,2", "trainer.max_epochs=1",
+        where=tmp_path,
+    )  # fmt: skip
+    assert code == 0, said
+    folder = read_study(tmp_path / "runs" / "s")[-1].folder
+    content = bytearray((folder / "arrays.npz").read_bytes())
+    middle = len(content) // 2
+    content[middle - 200 : middle + 200] = bytes(400)  # still a zip, but its content is not
+    (folder / "arrays.npz").write_bytes(content)
+    code, said = run_command("compare", "study=s", where=tmp_path)
+    assert code == 0, said
+    assert f"{folder.name}/arrays.npz cannot be read" in said
+    assert (tmp_path / "runs" / "s" / "damaged" / f"{folder.name}-1").is_dir()
+    assert "n = 2 paired seeds" in said

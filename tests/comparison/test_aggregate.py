@@ -4,11 +4,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from lossbench.comparison.aggregate import context_data
 from lossbench.comparison.compare import evaluate
-from lossbench.records import Record, read_study
+from lossbench.records import DamagedRecordError, Record, read_study
 
 from .synthetic import edit_record, runs_of, write_synthetic_study
 
@@ -83,7 +84,7 @@ def test_rules_stand_at_log_two_and_log_classes(study: Path) -> None:
 def test_curves_are_mean_and_error_over_seeds(study: Path) -> None:
     records, data = data_of(study)
     tag, words = "val/loss/cross_entropy", "validation cross-entropy"
-    runs = [r.history().set_index("epoch")[tag] for r in records if r.arm == "focal"]
+    runs = [pd.DataFrame(r.history()).set_index("epoch")[tag] for r in records if r.arm == "focal"]
     curves = data["curves"]
     names = ("arm", "curve", "epoch", "mean", "low", "high")
     rows = zip(*(curves[name] for name in names), strict=True)
@@ -103,7 +104,7 @@ def test_curves_of_unequal_length_and_holes(study: Path) -> None:
         "epoch,train/running/cross_entropy\n1,5.0\n2,\n", encoding="utf-8"
     )
     records, data = data_of(study)
-    others = [r.history() for r in records if r.arm == "focal" and r.seed != 0]
+    others = [pd.DataFrame(r.history()) for r in records if r.arm == "focal" and r.seed != 0]
     first = [history["train/running/cross_entropy"][0] for history in others]
     curves = data["curves"]
     place = curves["arm"].index(2)
@@ -162,11 +163,12 @@ def test_reliability_pools_seeds_by_count(study: Path) -> None:
     assert sum(reliability["share"][i] for i in places) == pytest.approx(1, abs=1e-3)
 
 
-def test_a_lost_file_costs_a_figure_not_the_report(study: Path) -> None:
+@pytest.mark.parametrize("name", ["arrays.npz", "history.csv"])
+def test_a_lost_file_is_damage_and_named(study: Path, name: str) -> None:
     records = read_study(study)
-    for folder in study.iterdir():
-        (folder / "arrays.npz").unlink()
-        (folder / "history.csv").write_text("")
+    (records[0].folder / name).unlink()
     found = evaluate(records, baseline="cross_entropy", metric=METRIC, by="arm")
     (context,) = found.ranked
-    assert set(context_data(found, context)) == {"differences", "recall", "marks"}
+    with pytest.raises(DamagedRecordError, match=name) as error:
+        context_data(found, context)
+    assert error.value.folder == records[0].folder

@@ -100,7 +100,7 @@ def test_a_record_comes_back_as_it_was_written(tmp_path: Path) -> None:
     assert read == record(metrics={"a": 0.1 + 0.2, "b": None})
     assert read.folder == folder
     assert read.arrays()["x"].tolist() == [0, 1, 2]
-    assert read.history()["epoch"].tolist() == [1]
+    assert read.history()["epoch"].tolist() == [1.0]
     assert read.config() == {"seed": 1}
 
 

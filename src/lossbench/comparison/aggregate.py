@@ -13,12 +13,12 @@ import numpy as np
 import pandas as pd
 
 from lossbench.comparison import metrics
-from lossbench.comparison.stored import Arrays, arrays_of, history_of
 from lossbench.records import Record
 
 if TYPE_CHECKING:
     from lossbench.comparison.compare import Comparison
 
+Arrays = dict[str, np.ndarray]
 Columns = dict[str, list[Any]]
 
 LOSS_SPLITS = ("train", "val", "test")
@@ -41,7 +41,7 @@ def context_data(comparison: Comparison, context: str) -> dict[str, Any]:
     names = [f"histogram/cross_entropy/{name}" for name in LOSS_SPLITS]
     names += [f"reliability/{split}/{view}" for view in VIEWS]
     arrays = {
-        arm: [arrays_of(record, names) for record in records] for arm, records in members.items()
+        arm: [record.arrays(names) for record in records] for arm, records in members.items()
     }
     data = {
         "differences": _differences(comparison, context, number),
@@ -124,7 +124,7 @@ def _curves(members: dict[int, list[Record]], metric: str) -> Columns:
     }
     columns: Columns = {name: [] for name in ("arm", "curve", "epoch", "mean", "low", "high")}
     for arm, records in members.items():
-        histories = [history_of(record, wanted) for record in records]
+        histories = [record.history(wanted) for record in records]
         for tag, words in wanted.items():
             curves = [(run["epoch"], run[tag]) for run in histories if tag in run]
             if not curves:

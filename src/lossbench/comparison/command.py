@@ -9,7 +9,8 @@ import yaml
 from lossbench.arguments import read_settings
 from lossbench.config import folder
 from lossbench.errors import InputError, unknown
-from lossbench.records import read_study, studies
+from lossbench.records import DamagedRecordError, read_study, studies
+from lossbench.records.study import set_aside
 
 
 def compare_command(arguments: list[str]) -> int:
@@ -26,18 +27,16 @@ def compare_command(arguments: list[str]) -> int:
         )
     if study not in names:
         raise unknown(f"study in {runs_dir}", study, names)
-    records = read_study(runs_dir / study)
-    out = Path(settings["out"]) if settings["out"] else runs_dir / study / "comparison"
-
     from lossbench.comparison.compare import compare
     from lossbench.comparison.terminal import show
 
-    comparison = compare(
-        records,
-        baseline=str(settings["baseline"]),
-        metric=str(settings["metric"]),
-        by=str(settings["by"]),
-        out=out,
-    )
+    choices = {key: str(settings[key]) for key in ("baseline", "metric", "by")}
+    out = Path(settings["out"]) if settings["out"] else runs_dir / study / "comparison"
+    while True:
+        try:
+            comparison = compare(read_study(runs_dir / study), out=out, **choices)
+            break
+        except DamagedRecordError as error:  # found only now: its arrays were not read before
+            set_aside(error.folder, str(error))
     show(comparison)
     return 0

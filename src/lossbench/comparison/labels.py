@@ -13,7 +13,6 @@ from typing import Any
 
 import pandas as pd
 
-from lossbench.comparison.stored import config_of
 from lossbench.config import NOT_IDENTITY, leaves
 from lossbench.records import Record
 
@@ -72,5 +71,5 @@ def _differences(records: Sequence[Record]) -> list[str]:
 
 def _settings(record: Record) -> dict[str, Any]:
     ignored = {*NOT_IDENTITY, "seed"}
-    entries = leaves(config_of(record))
+    entries = leaves(record.config())
     return {key: value for key, value in entries if key not in ignored and value is not None}

@@ -15,7 +15,6 @@ import numpy as np
 import pandas as pd
 
 from lossbench.comparison import statistics
-from lossbench.comparison.stored import config_of
 from lossbench.comparison.table import FINGERPRINTS, finished
 from lossbench.errors import InputError
 from lossbench.records import Record
@@ -82,7 +81,7 @@ def _check_batches(pairs: pd.DataFrame, records: Sequence[Record]) -> None:
     for _, group in doubtful.groupby(["context", "label"]):
         first = group.iloc[0]
         runs = (records[first["row"]], records[first["row_baseline"]])
-        regimes = [config_of(record).get("regime") for record in runs]
+        regimes = [record.config().get("regime") for record in runs]
         if regimes[0] == regimes[1]:
             pairs.loc[group.index, "refused"] = "batches differ under the same regime"
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import json
 import zipfile
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +15,6 @@ from lossbench.records import files
 
 if TYPE_CHECKING:
     import numpy as np
-    import pandas
 
 SCHEMA = 1
 STATUSES = ("running", "done", "failed")
@@ -31,6 +32,10 @@ ARRAYS, OUTPUTS, CHECKPOINT, LOCK, TENSORBOARD, TRACEBACK = (
 
 class DamagedRecordError(RuntimeError):
     """A run folder whose record cannot be read; the message names the file and the reason."""
+
+    def __init__(self, folder: Path, reason: str) -> None:
+        super().__init__(reason)
+        self.folder = folder
 
 
 @dataclass(frozen=True)
@@ -71,28 +76,50 @@ class Record:
         del content["folder"]
         files.write_json(folder / RECORD, content)
 
-    def history(self) -> pandas.DataFrame:
-        """The run's `history.csv`: a row per epoch, a column per metric tag."""
-        import pandas
+    def history(self, columns: Collection[str] | None = None) -> dict[str, np.ndarray]:
+        """The columns of `history.csv`, or those of ``columns`` that it has, and ``epoch``.
 
-        return pandas.read_csv(self.folder / HISTORY)
-
-    def arrays(self) -> dict[str, np.ndarray]:
-        """The run's `arrays.npz`: confusion matrices, reliability bins and loss histograms."""
+        float64, a value per epoch, NaN where it was not computed. Raises `DamagedRecordError`.
+        """
         import numpy as np
 
-        path = self.folder / ARRAYS
-        try:
-            with np.load(path, allow_pickle=False) as stored:
-                return dict(stored.items())
-        except (OSError, ValueError, zipfile.BadZipFile) as error:
-            raise DamagedRecordError(f"{path}: {error}") from error
+        with self._reading(HISTORY) as path, path.open(newline="") as stream:
+            head, *rows = csv.reader(stream)
+            wanted = head if columns is None else ["epoch", *columns]
+            places = {name: head.index(name) for name in wanted if name in head}
+            return {
+                name: np.array([float(row[place] or "nan") for row in rows])
+                for name, place in places.items()
+            }
+
+    def arrays(self, names: Collection[str] | None = None) -> dict[str, np.ndarray]:
+        """The arrays of `arrays.npz`, or those of ``names`` that it has.
+
+        Confusion matrices, reliability bins and loss histograms. Raises `DamagedRecordError`.
+        """
+        import numpy as np
+
+        with self._reading(ARRAYS) as path, np.load(path, allow_pickle=False) as stored:
+            wanted = stored.files if names is None else [n for n in names if n in stored.files]
+            return {name: stored[name] for name in wanted}
 
     def config(self) -> dict[str, Any]:
-        """The run's resolved `config.yaml`."""
+        """The run's resolved `config.yaml`. Raises `DamagedRecordError`."""
         import yaml
 
-        return yaml.safe_load((self.folder / CONFIG).read_text())
+        with self._reading(CONFIG) as path:
+            config = yaml.safe_load(path.read_text())
+            if not isinstance(config, dict):
+                raise ValueError("it is no mapping")
+            return config
+
+    @contextmanager
+    def _reading(self, name: str) -> Iterator[Path]:
+        path = self.folder / name
+        try:
+            yield path
+        except Exception as error:  # a damaged zip, CSV or YAML raises whatever its reader likes
+            raise DamagedRecordError(self.folder, f"{path} cannot be read: {error}") from error
 
 
 def read_record(folder: Path) -> Record:
@@ -105,7 +132,7 @@ def read_record(folder: Path) -> Record:
     try:
         content = json.loads(path.read_text())
     except (ValueError, UnicodeDecodeError) as error:
-        raise DamagedRecordError(f"{path} is not JSON: {error}") from error
+        raise DamagedRecordError(folder, f"{path} is not JSON: {error}") from error
     known = {entry.name for entry in fields(Record)} - {"folder"}
     missing = (
         {"status", "study", "arm", "cell", "identity", "seed"} - set(content)
@@ -113,10 +140,12 @@ def read_record(folder: Path) -> Record:
         else known
     )
     if missing or content["status"] not in STATUSES:
-        raise DamagedRecordError(f"{path} is not a run's record (missing: {sorted(missing)})")
+        raise DamagedRecordError(
+            folder, f"{path} is not a run's record (missing: {sorted(missing)})"
+        )
     if content.get("schema") != SCHEMA:
         raise DamagedRecordError(
-            f"{path} has schema {content.get('schema')!r}; this lossbench reads {SCHEMA}"
+            folder, f"{path} has schema {content.get('schema')!r}; this lossbench reads {SCHEMA}"
         )
     if content["status"] == "done":
         _check_files(folder)
@@ -127,11 +156,11 @@ def read_record(folder: Path) -> Record:
 def _check_files(folder: Path) -> None:
     for name in (ARRAYS, OUTPUTS):
         if not zipfile.is_zipfile(folder / name):
-            raise DamagedRecordError(f"{folder / name} is missing or not readable")
+            raise DamagedRecordError(folder, f"{folder / name} is missing or not readable")
     try:
         with (folder / HISTORY).open(newline="") as stream:
             readable = next(csv.reader(stream), None) is not None
     except (OSError, UnicodeDecodeError, csv.Error):
         readable = False
     if not readable or not (folder / CONFIG).is_file():
-        raise DamagedRecordError(f"{folder}: history.csv or config.yaml is missing")
+        raise DamagedRecordError(folder, f"{folder}: history.csv or config.yaml is missing")
