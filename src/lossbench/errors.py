@@ -16,6 +16,8 @@ class InputError(ValueError):
 def unknown(kind: str, value: object, allowed: Iterable[str]) -> InputError:
     """The `InputError` for a name that is not in ``allowed``; suggests the nearest one."""
     names = sorted(allowed)
-    near = difflib.get_close_matches(str(value), names, n=1, cutoff=0.5)
+    begun = [name for name in names if len(str(value)) > 1 and name.startswith(str(value))]
+    near = begun or difflib.get_close_matches(str(value), names, n=1, cutoff=0.5)
     hint = f"; did you mean {near[0]!r}?" if near else ""
-    return InputError(f"unknown {kind} {str(value)!r}{hint} (allowed: {', '.join(names)})")
+    allowed_names = ", ".join(names) or "none"
+    return InputError(f"unknown {kind} {str(value)!r}{hint} (allowed: {allowed_names})")

@@ -10,7 +10,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from lossbench.errors import InputError
+from lossbench.errors import InputError, unknown
 
 
 def find(target: str, where: str) -> Callable[..., Any]:
@@ -43,13 +43,14 @@ def bind(
         signature = inspect.signature(found)
     except (ValueError, TypeError):
         return dict(parameters)
+    accepted = [name for name in signature.parameters if name not in given]
     try:
         signature.bind(**dict.fromkeys(given), **parameters)
     except TypeError as error:
-        accepted = [name for name in signature.parameters if name not in given]
-        raise InputError(
-            f"{where}: {error} (parameters: {', '.join(accepted) or 'none'})"
-        ) from error
+        for name in parameters:
+            if name not in accepted:
+                raise unknown(f"parameter of {where}", name, accepted) from error
+        raise InputError(f"{where}: {error} (parameters: {', '.join(accepted)})") from error
     return dict(parameters)
 
 

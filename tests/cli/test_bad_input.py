@@ -19,7 +19,7 @@ BAD = {
     "loss": (f"{TRAIN} loss=focall", "unknown loss 'focall'; did you mean 'focal'?"),
     "dataset": (f"{TRAIN} data=fashionmnist", "'fashionmnist'; did you mean 'fashion_mnist'?"),
     "model": (f"{TRAIN} model=convnett", "unknown model 'convnett'; did you mean 'convnet'?"),
-    "imbalance": (f"{TRAIN} imbalance=exp", "unknown imbalance 'exp'"),
+    "imbalance": (f"{TRAIN} imbalance=exp", "unknown imbalance 'exp'; did you mean 'exponential'?"),
     "experiment": (
         "train experiment=digits_quickstrat",
         "unknown experiment 'digits_quickstrat'; did you mean 'digits_quickstart'?",
@@ -34,9 +34,12 @@ BAD = {
     "nested key": (f"{TRAIN} trainer.max_epoch=1", "'max_epoch'; did you mean 'max_epochs'?"),
     "argument of the dataset": (
         f"{TRAIN} +data.colour=red",
-        "unexpected keyword argument 'colour'",
+        "unknown parameter of data 'colour' (allowed: none)",
     ),
-    "argument of the model": (f"{TRAIN} +model.depht=3", "unexpected keyword argument 'depht'"),
+    "argument of the model": (
+        f"{TRAIN} +model.depht=3",
+        "unknown parameter of model 'depht' (allowed: hidden)",
+    ),
     "gamma": (f"{TRAIN} loss=focal loss.gamma=-1", "loss.gamma=-1"),
     "gamma text": (f"{TRAIN} loss=focal loss.gamma=high", "loss.gamma='high'"),
     "smoothing": (f"{TRAIN} loss=label_smoothing loss.smoothing=1.5", "loss.smoothing=1.5"),

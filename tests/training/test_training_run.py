@@ -245,3 +245,30 @@ def test_a_record_of_another_status_is_not_taken_for_done(make_run) -> None:
     replace(record, status="running").write(run.folder)
     assert execute(run).new is True
     assert read_record(run.folder).metrics == record.metrics
+
+
+def test_tensorboard_holds_figures_of_the_last_epoch_and_the_histograms_of_all_splits(
+    finished: Run,
+) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    board = EventAccumulator(str(finished.folder / "tensorboard"))
+    board.Reload()
+    tags = set(board.Tags()["tensors"]) | set(board.Tags()["scalars"])
+    figures = {"loss_histogram/cross_entropy", "test/recall"}
+    figures |= {
+        f"{split}/{name}" for split in ("val", "test") for name in ("reliability", "confusion")
+    }
+    histograms = {
+        f"{split}/log10_loss/{loss}"
+        for split in ("train", "val", "test")
+        for loss in ("cross_entropy", "objective")
+    } | {"train/log10_loss/cross_entropy_at_test_prior"}
+    scalars = {
+        *("train/running/objective", "val/loss/cross_entropy", "val/cls/balanced_accuracy"),
+        *("val/cls/tail_recall", "val/recall/9", "test/cal/classwise_calibration_error"),
+        *("test/cal_adjusted/expected_calibration_error", "test/cls/worst_class_recall"),
+    }
+    assert figures | histograms | scalars <= tags
+    steps = [event.step for event in board.Tensors("train/log10_loss/cross_entropy")]
+    assert steps[-1] == 4

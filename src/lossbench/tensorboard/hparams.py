@@ -27,7 +27,6 @@ COLUMNS: Mapping[str, type] = MappingProxyType(
         "factor": float,
         "model": str,
         "head": str,
-        "regime": str,
         "optimizer": str,
         "learning_rate": float,
         "weight_decay": float,

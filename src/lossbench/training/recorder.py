@@ -17,6 +17,7 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 
+from lossbench import targets
 from lossbench.config import Run, imbalance_label, name_of
 from lossbench.data.datamodule import LossbenchDataModule
 from lossbench.evaluation.histograms import LOG10_LOSS_EDGES, reweight
@@ -241,10 +242,12 @@ class Recorder(pl.Callback):
 def hparams(run: Run) -> dict[str, ColumnValue]:
     """The run's values for the columns of the HParams tab."""
     config = run.config
+    parameters = {k: v for k, v in targets.arguments_of(config["loss"]).items() if v is not None}
     return {
         "study": run.study,
         "arm": run.arm,
         "loss": run.loss,
+        "loss_parameters": ", ".join(f"{name}={value}" for name, value in parameters.items()),
         "dataset": name_of(config["data"]),
         "imbalance": imbalance_label(config),
         "factor": config["imbalance"].get("factor"),

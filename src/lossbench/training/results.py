@@ -9,7 +9,8 @@ import numpy as np
 import torch
 
 from lossbench.data.preparation import PreparedData
-from lossbench.evaluation.histograms import LOG10_LOSS_EDGES
+from lossbench.evaluation.classification import recalls
+from lossbench.evaluation.histograms import LOG10_LOSS_EDGES, reweight
 from lossbench.records import files
 from lossbench.records.record import ARRAYS, OUTPUTS
 from lossbench.tensorboard import figures
@@ -65,16 +66,32 @@ def write_outputs(folder: Path, measured: dict[str, Measured], outputs: dict[str
     files.write_arrays(folder / OUTPUTS, arrays)
 
 
+def loss_curves(arrays: dict[str, np.ndarray], data: PreparedData) -> dict[str, np.ndarray]:
+    """The yardstick's histograms of the splits; training also at the test's prior if it differs.
+
+    Without that, the larger share of head classes in training would be read as over-fitting.
+    """
+    by_class = {
+        words: arrays[f"histogram/cross_entropy/{split}"]
+        for split, words in (("train", "training"), ("val", "validation"), ("test", "test"))
+        if f"histogram/cross_entropy/{split}" in arrays
+    }
+    curves = {words: counts.sum(axis=0) for words, counts in by_class.items()}
+    prior = data.priors["test"]
+    if prior is not None and prior != data.priors["train"]:
+        curves["training, test prior"] = reweight(by_class["training"], prior)
+    return curves
+
+
 def write_figures(
     writer: RunWriter, measured: dict[str, Measured], data: PreparedData, epoch: int
 ) -> None:
     """The figures of TensorBoard's Images tab, drawn once, from the last epoch."""
     arrays = {name: array for result in measured.values() for name, array in result.arrays.items()}
     names = data.class_names
-    summed = {split: arrays[f"histogram/cross_entropy/{split}"].sum(axis=0) for split in measured}
     drawn = {
         "loss_histogram/cross_entropy": figures.loss_histogram_figure(
-            summed, LOG10_LOSS_EDGES, num_classes=len(names)
+            loss_curves(arrays, data), LOG10_LOSS_EDGES, num_classes=len(names)
         )
     }
     for split in ("val", "test"):
@@ -85,6 +102,8 @@ def write_figures(
                 ),
                 f"{split}/confusion": figures.confusion_figure(arrays[f"confusion/{split}"], names),
             }
+    recall = recalls(arrays["confusion/test"])
+    drawn["test/recall"] = figures.recall_figure(recall, data.class_counts, names)
     for tag, figure in drawn.items():
         png, width, height = figures.to_png(figure)
         writer.image(tag, png, width, height, step=epoch)
