@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Lint, types and every test but the slow ones; those run with: bash scripts/test.sh -m slow
+# Lint, types and every test; without the slow ones: bash scripts/test.sh -m "not slow"
 # Arguments go to pytest. Usage: bash scripts/test.sh [PYTEST ARGUMENTS]
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
@@ -18,7 +18,6 @@ fi
 
 ruff check .
 mypy
-[ $# -gt 0 ] || set -- -m "not slow"
 workers=$(python -c "from lossbench.sweeps.launcher import cores; print(cores())")
 # loadfile: the tests of a file share its slow fixtures
 pytest -n "$workers" --dist loadfile "$@"

@@ -12,8 +12,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from lossbench.config import Config, Run, folder, register_experiments, resolve
+from lossbench.data.configured import prepared_data
 from lossbench.errors import InputError, unknown
+from lossbench.records import run_state
 
 
 def run_application(command: str, arguments: list[str]) -> int:
@@ -31,15 +35,19 @@ def run_application(command: str, arguments: list[str]) -> int:
     single.clear()
     try:
         hydra.main(config_path=str(folder("configs")), config_name="train")(hydra_task)()
-    except (HydraException, OmegaConfBaseException) as error:
+    except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
         raise explain(error) from error
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else 0
     if not single:
         return 0
+    run = Run(resolve(single.pop()))
+    if run_state(run.folder).state != "done":
+        prepared_data(run.config)  # cached; refuses wrong data before torch is imported
+
     from lossbench.training.single import train
 
-    return train(Run(resolve(single.pop())))
+    return train(run)
 
 
 def compose(arguments: list[str]) -> Config:
@@ -50,13 +58,25 @@ def compose(arguments: list[str]) -> Config:
 
     own = own_config_folder(arguments)
     register_experiments(own)
-    overrides = [argument for argument in arguments if "=" in argument and argument[0] != "-"]
+    overrides = without_config_dir(arguments)
     search = [f"hydra.searchpath=[file://{own}]"] if own else []
     try:
         with hydra.initialize_config_dir(str(folder("configs"))):
             return resolve(hydra.compose("train", overrides=[*overrides, *search]))
-    except (HydraException, OmegaConfBaseException) as error:
+    except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
         raise explain(error) from error
+
+
+def without_config_dir(arguments: list[str]) -> list[str]:
+    """``arguments`` without `--config-dir FOLDER`."""
+    kept, rest = [], iter(arguments)
+    for argument in rest:
+        option, equals, _ = argument.partition("=")
+        if option not in ("--config-dir", "-cd"):
+            kept.append(argument)
+        elif not equals:
+            next(rest, None)
+    return kept
 
 
 def own_config_folder(arguments: list[str]) -> Path | None:

@@ -81,12 +81,18 @@ def folder(name: str) -> Path:
 def experiments(own: Path | None = None) -> dict[str, Config]:
     """The named studies: NAME.yaml in experiments/, and in ``own``/experiments if given."""
     import yaml
+    from omegaconf import OmegaConf
 
     found = {}
     for place in (folder("experiments"), *([own / "experiments"] if own else [])):
         for path in sorted(place.glob("*.yaml")):
-            content = yaml.safe_load(path.read_text()) or {}
-            found[path.stem] = {"study": path.stem} | content
+            try:
+                content = OmegaConf.to_container(OmegaConf.load(path))
+            except yaml.YAMLError as error:
+                raise InputError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+            if not isinstance(content, dict):
+                raise InputError(f"{path} must map keys to values, like the files in configs/")
+            found[path.stem] = {"study": path.stem} | {str(k): v for k, v in content.items()}
     return found
 
 
@@ -136,11 +142,15 @@ def check(config: Config) -> None:
         parameter = SETTINGS.get(path)
         if parameter is not None:
             parameter.check(value, path)
-    for name in ("study", "arm"):
-        if config[name] is not None and not re.fullmatch(r"[^/\\\x00-\x1f]{1,100}", config[name]):
-            raise InputError(f"{name}={config[name]!r} is not allowed: 1 to 100 characters, no /")
-    if config["study"] in (".", ".."):
-        raise InputError(f"study={config['study']} is not allowed: give the study a name")
+    study = config["study"]
+    named = study is None or re.fullmatch(r"[^/\\\x00-\x1f]{1,100}", study)
+    if not named or study in (".", ".."):
+        raise InputError(
+            f"study={study!r} is not allowed: a folder's name of 1 to 100 characters, without /"
+        )
+    for part in PLUGGABLE:
+        if not isinstance(config.get(part), dict) or not {"name", "_target_"} & set(config[part]):
+            raise InputError(f"the {part} config has neither a name nor a _target_")
     check_loss(config)
 
 
@@ -213,8 +223,8 @@ class Run:
         """The hash of everything that is meant to change the result (64 hex digits)."""
         return digest(identity_of(self.config))
 
-    @property
-    def cell_identity(self) -> str:
+    @cached_property
+    def configuration(self) -> str:
         """The hash of everything but the seed: equal for the repetitions of one configuration."""
         config = identity_of(self.config)
         del config["seed"]
@@ -223,7 +233,8 @@ class Run:
     @property
     def folder(self) -> Path:
         """`<runs_dir>/<study>/<readable-slug>-<hash>`."""
-        parts = (name_of(self.config["data"]), imbalance_label(self.config), self.model, self.arm)
+        label = arm_label(self.config)  # not the given arm: a name is no part of the identity
+        parts = (name_of(self.config["data"]), imbalance_label(self.config), self.model, label)
         slug = re.sub(r"[^A-Za-z0-9_.=+-]+", "-", "-".join([*parts, f"s{self.seed}"]))
         return Path(self.config["runs_dir"]) / self.study / f"{slug[:100]}-{self.identity[:12]}"
 
@@ -291,11 +302,20 @@ def identity_of(config: Config) -> Config:
                 continue
             kept[key] = prune(value, f"{path}.") if isinstance(value, dict) else value
         if isinstance(group.get("_target_"), str):
-            source = source_digest(group["_target_"])
+            source = source_digest(group["_target_"], prefix.rstrip("."))
             kept |= {"_source_": source} if source else {}
+        if prefix == "data." and group.get("archive") and not group.get("checksums"):
+            kept["_content_"] = names_and_sizes(Path(group["archive"]))
         return kept
 
     return prune(config, "")
+
+
+def names_and_sizes(place: Path) -> str:
+    """A hash of the names and sizes of the files below ``place``, for data without checksums."""
+    files = [place] if place.is_file() else sorted(place.rglob("*"))
+    listed = [[str(f.relative_to(place)), f.stat().st_size] for f in files if f.is_file()]
+    return digest({"files": listed})
 
 
 def digest(config: Config) -> str:

@@ -39,8 +39,8 @@ def inspect_command(arguments: list[str]) -> int:
     )
     if prepared.validation is not None:
         words = {
-            "balanced": "balanced validation (oracle: its images are ones that the imbalance took "
-            "away from the tail)",
+            "balanced": "balanced validation (an oracle where training is not balanced: its tail "
+            "images are ones that the imbalance took away)",
             "training": "validation with the class proportions of the training images",
         }
         console.print(words[settings.validation_prior])

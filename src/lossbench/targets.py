@@ -22,9 +22,10 @@ def find(target: str, where: str) -> Callable[..., Any]:
     try:
         module = import_module(module_name)
         found = getattr(module, name)
-    except (ImportError, ValueError, AttributeError) as error:
+    except Exception as error:  # a module of the user's own can raise anything
+        reason = " ".join(str(error).split())
         raise InputError(
-            f"{where}._target_={target} cannot be imported ({error}); give the full name of a "
+            f"{where}._target_={target} cannot be imported ({reason}); give the full name of a "
             "class or function, and the folder of your own module with --config-dir"
         ) from error
     if not callable(found):
@@ -86,7 +87,7 @@ def accepts(found: Callable[..., Any], name: str) -> bool:
         return False
 
 
-def source_digest(target: str) -> str | None:
+def source_digest(target: str, where: str) -> str | None:
     """A hash of the file in which a foreign ``target`` is defined; None for installed packages.
 
     The code of a user's own loss is part of a run's identity; the versions of installed packages
@@ -94,7 +95,7 @@ def source_digest(target: str) -> str | None:
     """
     if target.partition(".")[0] in ("lossbench", "torch", "torchvision"):
         return None
-    found = find(target, "config")
+    found = find(target, where)
     try:
         path = Path(inspect.getsourcefile(found) or "")
         content = path.read_bytes()

@@ -106,6 +106,7 @@ def _record(
         "arm": arm,
         "cell": cell,
         "identity": fingerprint("identity", arm, cell, seed),
+        "configuration": fingerprint("configuration", arm, cell),
         "seed": seed,
         "fingerprints": {
             "subset": fingerprint("subset", parts[:2], seed),

@@ -68,7 +68,8 @@ def test_cells_need_not_have_the_same_seeds(tmp_path: Path) -> None:
     assert find_gaps(run_table(read_study(tmp_path)), METRIC) == []
 
 
-def test_two_configurations_under_one_label_are_told_apart(tmp_path: Path) -> None:
+@pytest.mark.parametrize("seeds", [range(3), range(3, 6)], ids=["same seeds", "other seeds"])
+def test_two_configurations_under_one_label_are_told_apart(tmp_path: Path, seeds: range) -> None:
     def configure(rate: float):
         return lambda arm: {"optimizer": {"name": "sgd", "lr": rate}, "runs_dir": f"runs{rate}"}
 
@@ -76,9 +77,9 @@ def test_two_configurations_under_one_label_are_told_apart(tmp_path: Path) -> No
     write_synthetic_study(tmp_path / "s", arms, range(3), configure=configure(0.1))
     for folder in sorted((tmp_path / "s").iterdir()):
         folder.rename(tmp_path / "s" / f"first-{folder.name}")
-    write_synthetic_study(tmp_path / "s", {"focal": 0.0}, range(3), configure=configure(0.01))
+    write_synthetic_study(tmp_path / "s", {"focal": 0.0}, seeds, configure=configure(0.01))
     for folder in (tmp_path / "s").glob("run-*"):
-        edit_record(folder, identity=folder.name)
+        edit_record(folder, identity=folder.name, configuration="another")
     labels = run_table(read_study(tmp_path / "s"))["label"].value_counts()
     assert labels.to_dict() == {
         "cross_entropy": 3,
@@ -92,7 +93,7 @@ def test_with_equal_configs_two_identities_are_named_by_identity(tmp_path: Path)
     (folder,) = tmp_path.iterdir()
     folder.rename(tmp_path / "first")
     write_synthetic_study(tmp_path, {"focal": 0.0}, [0])
-    edit_record(tmp_path / "first", identity="0123456789abcdef")
+    edit_record(tmp_path / "first", identity="0123456789abcdef", configuration="another")
     edit_record(next(tmp_path.glob("run-*")), identity="fedcba9876543210")
     labels = set(run_table(read_study(tmp_path))["label"])
     assert labels == {"focal (identity 01234567)", "focal (identity fedcba98)"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import yaml
@@ -9,8 +10,15 @@ import yaml
 from lossbench.arguments import read_settings
 from lossbench.config import folder
 from lossbench.errors import InputError, unknown
-from lossbench.records import DamagedRecordError, read_study, studies
+from lossbench.records import DamagedRecordError, Record, read_study, studies
 from lossbench.records.study import set_aside
+
+BASELINE = "cross_entropy"
+
+
+def declared_baseline(records: Sequence[Record]) -> str:
+    """The baseline that the study's own config names."""
+    return str(records[0].config().get("baseline", BASELINE)) if records else BASELINE
 
 
 def compare_command(arguments: list[str]) -> int:
@@ -30,11 +38,13 @@ def compare_command(arguments: list[str]) -> int:
     from lossbench.comparison.compare import compare
     from lossbench.comparison.terminal import show
 
-    choices = {key: str(settings[key]) for key in ("baseline", "metric", "by")}
+    choices = {key: str(settings[key]) for key in ("metric", "by")}
     out = Path(settings["out"]) if settings["out"] else runs_dir / study / "comparison"
     while True:
         try:
-            comparison = compare(read_study(runs_dir / study), out=out, **choices)
+            records = read_study(runs_dir / study)
+            baseline = settings["baseline"] or declared_baseline(records)
+            comparison = compare(records, baseline=baseline, out=out, **choices)
             break
         except DamagedRecordError as error:  # found only now: its arrays were not read before
             set_aside(error.folder, str(error))

@@ -194,4 +194,4 @@ def balanced_validation(record: Record) -> bool:
 
 
 def _uniform(prior: Sequence[float]) -> bool:
-    return max(prior) - min(prior) < 1e-9
+    return max(prior) <= 1.1 * min(prior)  # digits, as they are, differ by a few images

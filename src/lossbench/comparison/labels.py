@@ -23,7 +23,7 @@ def add_labels(table: pd.DataFrame, records: Sequence[Record], by: str) -> pd.Da
     """Add the columns ``context`` and ``label`` to ``table``, whose row i is ``records[i]``.
 
     One label stands for one configuration. A loss that was run as several arms in a cell takes
-    the arms' labels. Two configurations with one label in one context and seed are told apart by
+    the arms' labels. Two configurations with one label in one context are told apart by
     the config keys in which they differ: ``focal`` becomes ``focal (optimizer.lr=0.1)``.
     """
     table = table.assign(context=table["cell"], label=table[by])
@@ -36,10 +36,10 @@ def add_labels(table: pd.DataFrame, records: Sequence[Record], by: str) -> pd.Da
     if by == "loss":
         arms = table.groupby(["context", "label"])["arm"].transform("nunique")
         table["label"] = table["label"].where(arms == 1, table["arm"])
-    clashing = table[table.duplicated(["context", "label", "seed"], keep=False)]
-    for (context, label), _ in clashing.groupby(["context", "label"], sort=False):
-        rows = table.index[(table["context"] == context) & (table["label"] == label)]
-        if table.loc[rows].groupby("seed")["identity"].nunique().max() > 1:
+    configurations = pd.Series([record.configuration for record in records], index=table.index)
+    for (_, label), group in table.groupby(["context", "label"], sort=False):
+        rows = group.index
+        if configurations[rows].nunique() > 1:
             suffixes = _differences([records[row] for row in rows])
             table.loc[rows, "label"] = [f"{label} ({suffix})" for suffix in suffixes]
     return table

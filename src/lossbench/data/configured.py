@@ -10,6 +10,7 @@ from lossbench import targets
 from lossbench.data.imbalance import ImbalanceSettings
 from lossbench.data.preparation import Augmentation, DataSettings, PreparedData, prepare
 from lossbench.data.sources import ImageDataset
+from lossbench.errors import InputError
 
 DATA_KEYS = ("batch_size", "validation_per_class", "validation_prior", "augmentation")
 IMBALANCE_KEYS = ("class_order", "subset_order")
@@ -44,4 +45,10 @@ def prepared_data(config: dict[str, Any]) -> tuple[PreparedData, DataSettings]:
 def load_dataset(target: str, arguments: str) -> ImageDataset:
     """The dataset; a worker process reads it once for all its runs."""
     found = targets.find(target, "data")
-    return targets.call(found, "data", **targets.bind(found, "data", json.loads(arguments)))
+    made = targets.call(found, "data", **targets.bind(found, "data", json.loads(arguments)))
+    if not isinstance(made, ImageDataset):
+        raise InputError(
+            f"data: {target} returned a {type(made).__name__}; it must return a "
+            "lossbench.data.sources.ImageDataset"
+        )
+    return made

@@ -47,8 +47,7 @@ def build_classifier(
 
     Args:
         backbone: called with ``input_shape``; the module it returns needs the attribute
-            ``out_features`` and nothing else. A class with options is bound by
-            ``functools.partial`` (Hydra's ``_partial_: true``).
+            ``out_features`` and nothing else.
         head: a name in `HEADS`.
         input_shape: channels, height, width of an image.
         num_classes: number of logits.

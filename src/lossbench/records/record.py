@@ -55,6 +55,7 @@ class Record:
     seed: int
     loss: str
     model: str
+    configuration: str = ""  # hash of the config without the seed: what a label stands for
     reason: str | None = None
     fingerprints: dict[str, str] = field(default_factory=dict)
     class_names: list[str] = field(default_factory=list)

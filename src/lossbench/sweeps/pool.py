@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -12,14 +13,14 @@ from multiprocessing.connection import wait
 from typing import Any
 
 from lossbench.config import Run
+from lossbench.records import LockedError
 from lossbench.sweeps.worker import outcome_values, work
 from lossbench.training.outcome import record_failure
 
 RETRY_LOCKED_SECONDS = 1.0
 STARTS = 3  # a worker that dies this often before it is ready will not start at all
 
-Event = tuple[str, Run, Any]
-Notice = Callable[[str, Run, Any], None]
+Notice = Callable[[str, Run | None, Any], None]
 
 
 class WorkerStartError(RuntimeError):
@@ -37,7 +38,7 @@ class Worker:
         self.connection, theirs = context.Pipe()
         lifeline, self._lifeline = context.Pipe(duplex=False)
         self.process = context.Process(target=work, args=(theirs, lifeline), daemon=True)
-        with _environment(threads):
+        with _environment(threads), _ctrl_c_ignored():
             self.process.start()
         theirs.close()
         lifeline.close()
@@ -68,7 +69,8 @@ class Worker:
 class Pool:
     """Runs many runs on ``size`` workers with ``threads`` torch threads each.
 
-    ``notice(kind, run, detail)`` is called with "started", "epoch" and "ended".
+    ``notice(kind, run, detail)`` is called with "started", "epoch", "locked", "ended", and with
+    "interrupted" and no run.
     """
 
     def __init__(self, size: int, threads: int, notice: Notice) -> None:
@@ -100,7 +102,7 @@ class Pool:
                     if interrupted:
                         raise
                     interrupted = self.stop_asked = True
-                    self.notice("interrupted", None, None)  # type: ignore[arg-type]
+                    self.notice("interrupted", None, None)
         finally:
             self._close(patient=not interrupted)
         if interrupted:
@@ -117,13 +119,13 @@ class Pool:
                     return
                 worker.give(run)
                 self.notice("started", run, None)
-        idle = sum(worker.run is None for worker in self._workers)
-        missing = self.size - len(self._workers)
-        for _ in range(missing if idle == 0 else 0):
+        if any(worker.run is None for worker in self._workers):
+            return  # one that is starting, or has nothing to do
+        while len(self._workers) < self.size:
             run = self._next(source)
             if run is None:
                 return
-            self._waiting.appendleft((0.0, run))
+            self._waiting.appendleft((0.0, run))  # for the new worker, once it is ready
             self._workers.append(Worker(self.threads))
 
     def _next(self, source: Iterator[Run]) -> Run | None:
@@ -157,11 +159,16 @@ class Pool:
         if kind == "epoch":
             self.notice("epoch", worker.run, details)
         elif kind == "locked":
-            again = time.monotonic() + RETRY_LOCKED_SECONDS
-            self._waiting.append((again, worker.run))
-            worker.run = None
+            self._retry(worker, details[0])
         else:
             self._end(worker, details[0])
+
+    def _retry(self, worker: Worker, reason: str) -> None:
+        """Another process writes the run: ask again later, whether it has finished it."""
+        run, worker.run = worker.run, None
+        assert run is not None
+        self._waiting.append((time.monotonic() + RETRY_LOCKED_SECONDS, run))
+        self.notice("locked", run, reason)
 
     def _end(self, worker: Worker, outcome: dict[str, Any]) -> None:
         run, worker.run = worker.run, None
@@ -181,8 +188,12 @@ class Pool:
                 raise WorkerStartError(f"worker processes end with exit code {code} at their start")
         if worker.run is not None:
             how = f"was killed by signal {-code}" if code and code < 0 else f"exited with {code}"
-            outcome = record_failure(worker.run, f"its worker process {how}")
-            self._end(worker, outcome_values(outcome))
+            try:
+                outcome = record_failure(worker.run, f"its worker process {how}")
+            except LockedError as error:  # another sweep has taken it over already
+                self._retry(worker, str(error))
+            else:
+                self._end(worker, outcome_values(outcome))
 
     def _close(self, patient: bool) -> None:
         for worker in self._workers:
@@ -194,6 +205,16 @@ class Pool:
             worker.process.join(timeout=5)
             if worker.process.is_alive():
                 worker.kill()
+
+
+@contextmanager
+def _ctrl_c_ignored() -> Iterator[None]:
+    # what is started in here ignores Ctrl-C from its first instruction on: the parent answers it
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @contextmanager

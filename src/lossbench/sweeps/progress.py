@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
@@ -24,6 +25,7 @@ class SweepProgress:
         self.failed = 0
         self._fraction: dict[str, float] = {}  # of the runs in hand
         self._began: dict[str, float] = {}
+        self._said_locked: set[str] = set()
         self._start = time.monotonic()
         self._bar = Progress(
             TextColumn("{task.description}"),
@@ -40,7 +42,7 @@ class SweepProgress:
     def __enter__(self) -> SweepProgress:
         self._bar.start()
         plural = "es" * (self.workers != 1)
-        self._say(f"starting {self.workers} worker process{plural}")
+        self._say(f"starting {self.workers} worker process{plural}; importing torch takes a while")
         return self
 
     def __exit__(
@@ -51,14 +53,16 @@ class SweepProgress:
     ) -> None:
         self._bar.stop()
 
-    def notice(self, kind: str, run: Run, detail: Any) -> None:
+    def notice(self, kind: str, run: Run | None, detail: Any) -> None:
         """Show what has happened to ``run``: started, epoch, ended; or that Ctrl-C was pressed."""
-        {
+        answers: dict[str, Callable[..., None]] = {
             "started": self._started,
             "epoch": self._epoch,
+            "locked": self._locked,
             "ended": self._end,
             "interrupted": self._interrupted,
-        }[kind](run, detail)
+        }
+        answers[kind](run, detail)
         self._bar.update(self._task, completed=self.finished, left=self._time_left())
 
     def _started(self, run: Run, detail: Any) -> None:
@@ -79,6 +83,11 @@ class SweepProgress:
             self._say(
                 f"{words} {outcome['state']} in {seconds:.1f} s  {self._time_left()}".rstrip()
             )
+
+    def _locked(self, run: Run, reason: str) -> None:
+        if run.identity not in self._said_locked:
+            self._said_locked.add(run.identity)
+            self._say(f"waiting: {reason}")
 
     def _interrupted(self, run: Run | None, detail: Any) -> None:
         self._say("stopping: the running ones are finished first; Ctrl-C again stops them now")

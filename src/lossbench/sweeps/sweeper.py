@@ -46,7 +46,13 @@ class LossbenchSweeper(Sweeper):
         """Run the sweep that ``arguments`` describe; exits with 1 if a run failed."""
         assert self.config is not None
         assert self.launcher is not None
-        planned = self.plan(arguments)
+        try:
+            planned = self.plan(arguments)
+        except InputError:
+            raise
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            # Hydra's grammar and defaults lists raise these for values they cannot use
+            raise InputError(f"the sweep cannot be composed: {error}") from error
         study = planned[0].run.folder.parent
         origins = check_data(planned)
         check_writable(study)
@@ -68,8 +74,11 @@ class LossbenchSweeper(Sweeper):
         texts = [f"{key}={value}" for key, value in self.params.items()] + arguments
         overrides = OverridesParser.create(config_loader=loader).parse_overrides(texts)
         arms = OmegaConf.to_container(self.config.arms) if self.config.arms else None
-        if arms is not None and not isinstance(arms, dict):
-            raise InputError("arms must map labels to overrides, as in {focal_1: {loss: focal}}")
+        valid = isinstance(arms, dict) and all(isinstance(chosen, dict) for chosen in arms.values())
+        if arms is not None and not valid:
+            raise InputError(
+                "arms must map labels to overrides, as in {focal_1: {loss: focal, loss.gamma: 1}}"
+            )
 
         def compose(given: list[str]) -> Config:
             return resolve(loader.load_sweep_config(master, given))
@@ -88,7 +97,10 @@ def check_data(planned: list[Planned]) -> list[str]:
     for entry in planned:
         if entry.to_do:
             config = entry.run.config
-            cells.setdefault(str((config["data"], config["imbalance"])), entry.run)
+            # where the order of the classes is drawn, what is available differs from seed to seed
+            drawn = config["imbalance"].get("class_order") == "random"
+            key = (config["data"], config["imbalance"], config["seed"] if drawn else None)
+            cells.setdefault(str(key), entry.run)
     return [prepared_data(run.config)[0].origin for run in cells.values()]
 
 

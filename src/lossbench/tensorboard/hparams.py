@@ -41,12 +41,12 @@ _SHOWN_FIRST = frozenset({"arm", "dataset", "factor", "imbalance", "model"})
 _DATA_TYPES = {str: api_pb2.DATA_TYPE_STRING, float: api_pb2.DATA_TYPE_FLOAT64}
 
 
-def session_group(study: str, arm: str, cell: str) -> str:
+def session_group(study: str, arm: str, configuration: str) -> str:
     """The row that a run belongs to: runs that differ only in their seed share it.
 
     The arm and a hash of all three; TensorBoard shows it as the trial's name and sorts by it.
     """
-    digest = hashlib.sha256("\n".join((study, arm, cell)).encode()).hexdigest()
+    digest = hashlib.sha256("\n".join((study, arm, configuration)).encode()).hexdigest()
     return f"{arm} {digest[:8]}"
 
 

@@ -40,6 +40,8 @@ def build_optimizer(
     """A function from parameters to the optimiser that ``config`` names."""
     found = targets.find(config["_target_"], "optimizer")
     parameters = targets.bind(found, "optimizer", targets.arguments_of(config), "params")
+    weight = nn.Parameter(torch.zeros(1))
+    targets.call(found, "optimizer", [weight], **parameters)  # refuses values out of its range
     return lambda weights: found(weights, **parameters)
 
 
@@ -56,6 +58,9 @@ def build_trainer(config: Config, callback: pl.Callback) -> pl.Trainer:
     """Lightning's trainer, with everything off that our own callback does."""
     if config["accelerator"] == "gpu" and not torch.cuda.is_available():
         raise InputError("trainer.accelerator=gpu: there is no GPU here; use trainer=cpu or auto")
+    cpu = config["accelerator"] == "cpu" or not torch.cuda.is_available()
+    if config["precision"] == "16-mixed" and cpu:
+        raise InputError("trainer.precision=16-mixed needs a GPU; on a CPU use bf16-mixed")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return pl.Trainer(

@@ -26,7 +26,7 @@ class Running:
     def objective(self) -> float:
         """The mean training loss per sample over the epoch."""
         sizes = torch.tensor([len(targets) for targets in self.targets], dtype=torch.float64)
-        losses = torch.stack(self.losses).double().cpu()
+        losses = torch.stack(self.losses).cpu().double()
         return float((losses * sizes).sum() / sizes.sum())
 
 
@@ -84,6 +84,13 @@ class ClassificationModule(pl.LightningModule):
         images, targets, _ = batch
         logits = self.model(images)
         loss = self.loss(logits, targets)
+        shape = getattr(loss, "shape", None)
+        if shape not in ((), targets.shape[:1]):
+            what = f"a tensor of shape {tuple(shape)}" if shape is not None else repr(type(loss))
+            raise TypeError(
+                f"the loss returned {what} for {len(targets)} images; it must return a tensor of "
+                f"shape () or ({len(targets)},)"
+            )
         loss = loss if loss.ndim == 0 else loss.mean()
         self.running.logits.append(logits.detach())
         self.running.targets.append(targets)

@@ -36,6 +36,16 @@ def build_loss(config: Config, class_counts: ArrayLike) -> Loss:
     return targets.call(found, "loss", **bound, **given)
 
 
+def try_out(loss: Loss, config: Config, num_classes: int) -> None:
+    """Call a loss of the catalogue once, for what only a call can tell: a weight of wrong length.
+
+    Raises `InputError`. A foreign loss is not called: its bugs are failures of the run.
+    """
+    if "_target_" not in config:
+        with torch.no_grad():
+            frozen(loss)(torch.zeros(1, num_classes), torch.zeros(1, dtype=torch.int64))
+
+
 def decode(loss: Loss, logits: Tensor) -> Tensor:
     """The logits to deploy and to evaluate, as the loss says; a foreign loss leaves them alone."""
     decoder = getattr(loss, "decode", None)

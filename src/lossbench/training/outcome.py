@@ -72,9 +72,11 @@ def record_failure(run: Run, reason: str) -> Outcome:
     """Record ``run`` as failed for a reason that its own process could not write down."""
     make_folder(run.folder)
     with RunLock(run.folder / LOCK):
-        record = run_state(run.folder).record or blank_record(run)
+        before = run_state(run.folder).record
+        if before is not None and before.status == "done":
+            return Outcome("done", run.folder)  # it died after its last word was written
         files.write_text(run.folder / CONFIG, dump(run.config))
-        replace(record, status="failed", reason=reason).write(run.folder)
+        replace(before or blank_record(run), status="failed", reason=reason).write(run.folder)
     return Outcome("failed", run.folder, reason)
 
 
@@ -86,6 +88,7 @@ def blank_record(run: Run) -> Record:
         arm=run.arm,
         cell=run.cell,
         identity=run.identity,
+        configuration=run.configuration,
         seed=run.seed,
         loss=run.loss,
         model=run.model,

@@ -53,8 +53,8 @@ class NonFiniteLossError(RuntimeError):
 def train_pass_epochs(max_epochs: int) -> set[int]:
     """The last epoch and up to five log-spaced ones before it, counted from 1.
 
-    An evaluation-mode pass over the training set after every epoch would cost 1.57 times the
-    training plus validation (measured, see ARCHITECTURE.md).
+    A pass over the training set after every epoch would cost more than half as much again as
+    training and validation together.
     """
     return {round(epoch) for epoch in np.geomspace(1, max_epochs, 6)}
 
@@ -111,7 +111,7 @@ class Recorder(pl.Callback):
     def open_writer(self) -> None:
         """Open the TensorBoard file and write the history so far into it."""
         self.writer = RunWriter(self.run.folder / TENSORBOARD, replace=True)
-        group = session_group(self.run.study, self.run.arm, self.run.cell)
+        group = session_group(self.run.study, self.run.arm, self.run.configuration)
         self.writer.hparams(hparams(self.run), group=group, metrics=HEADLINE)
         for row, wall_time in zip(self.rows, self.times, strict=True):
             self._write_scalars(row, wall_time)
@@ -152,15 +152,18 @@ class Recorder(pl.Callback):
 
     def evaluate(self, split: str, trainer: pl.Trainer, module: ClassificationModule) -> Measured:
         """One pass over ``split``, measured and remembered as the newest of that split."""
-        context = trainer.precision_plugin.forward_context()
-        self.outputs[split] = collect(module.model, self.loaders[split](), context)
-        measured = measure(
-            split,
-            self.outputs[split],
-            module.loss,
-            self.data.class_names,
-            self.data.class_counts,
-        )
+        plugin = trainer.precision_plugin
+        batches = map(plugin.convert_input, self.loaders[split]())
+        outputs = collect(module.model, batches, plugin.forward_context())
+        self.outputs[split] = outputs
+        names, counts = self.data.class_names, self.data.class_counts
+        try:
+            measured = measure(split, outputs, module.loss, names, counts)
+        except ValueError as error:
+            raise NonFiniteLossError(
+                f"under the loss {self.run.loss}, in epoch {module.current_epoch + 1}, the "
+                f"{split} split cannot be measured: {error}"
+            ) from error
         self.measured[split] = measured
         return measured
 

@@ -54,7 +54,8 @@ def execute(run: Run, progress: Progress | None = None) -> Outcome:
             return ended
         files.remove_leftovers(run.folder)
         before = run_state(run.folder).record
-        if before is not None and before.status != "running":
+        if before is not None and before.status != "running":  # repeated; a running one resumes
+            replace(before, status="running").write(run.folder)  # a kill in between finds no ruin
             clear(run.folder)
 
         def report(epoch: int, row: Mapping[str, float]) -> None:
@@ -78,6 +79,7 @@ class Training:
         self.model = build.build_model(config["model"], self.prepared, run.seed)
         torch.manual_seed(derive_seed(run.seed, "loss"))
         self.loss = objective.build_loss(config["loss"], self.prepared.class_counts)
+        objective.try_out(self.loss, config["loss"], len(self.prepared.class_names))
         epochs = config["trainer"]["max_epochs"]
         self.module = ClassificationModule(
             self.model,
@@ -144,6 +146,9 @@ class Training:
     def _finish(self) -> dict[str, float | None]:
         """Evaluate the test split, once, and write all but the record; return its metrics."""
         recorder, folder = self.recorder, self.run.folder
+        last = self.run.config["trainer"]["max_epochs"]
+        if hasattr(self.loss, "set_epoch"):  # a run resumed after its last epoch begins none
+            self.loss.set_epoch(last - 1, last)
         self.module.to(self.trainer.strategy.root_device)
         for split in recorder.loaders:  # a run resumed after its last epoch has measured none
             if split not in recorder.measured:
