@@ -78,6 +78,14 @@ def test_parts_of_ones_own_are_used(place: Path) -> None:
     assert external.arm == "CrossEntropyLoss(label_smoothing=0.1)"
 
 
+def test_links_lead_somewhere_and_nothing_is_left_to_fill_in() -> None:
+    for page in (ROOT / "README.md", *(ROOT / "experiments").glob("*/README.md")):
+        text = page.read_text()
+        for target in re.findall(r"\]\(([^)#]+)\)", text):
+            assert (page.parent / target).exists(), f"{page}: {target}"
+        assert not re.search(r"\b[A-Z]+_[A-Z_]+_[A-Z]+\b", text)
+
+
 def test_losses_of_the_readme_are_in_the_catalogue() -> None:
     for line in README.splitlines():
         for names in re.findall(r"\bloss=([a-z_0-9,]+)", line):

@@ -22,7 +22,10 @@ class Sheet:
 
 
 def summary_sheet(comparison: Comparison, context: str) -> Sheet:
-    """n, and mean ± standard error of every summary metric; one row per label."""
+    """n, mean ± standard error of every summary metric, and the t-interval of the one that decides.
+
+    One row per label.
+    """
     tags = metrics.columns(comparison.split, comparison.runs.columns)
     if comparison.metric not in tags:
         tags = [comparison.metric, *tags]
@@ -31,9 +34,14 @@ def summary_sheet(comparison: Comparison, context: str) -> Sheet:
     for label in comparison.ranked[context]:
         numbers = [cells[context, label, tag] for tag in tags]
         texts = [formats.plus_minus(cell["mean"], cell["standard_error"]) for cell in numbers]
-        rows.append((label, str(cells[context, label, comparison.metric]["n"]), *texts))
+        deciding = cells[context, label, comparison.metric]
+        ends = (formats.number(deciding[end]) for end in ("low", "high"))
+        texts.insert(tags.index(comparison.metric) + 1, " to ".join(ends))
+        rows.append((label, str(deciding["n"]), *texts))
     facts = [metrics.facts(tag) for tag in tags]
-    head = (comparison.by, "n", *(f"{fact.name} {fact.arrow}" for fact in facts))
+    names = [f"{fact.name} {fact.arrow}" for fact in facts]
+    names.insert(tags.index(comparison.metric) + 1, "95 % t-interval")
+    head = (comparison.by, "n", *names)
     caption = f"Mean ± standard error over seeds, {comparison.where}"
     return Sheet(caption, head, tuple(rows))
 
