@@ -56,6 +56,9 @@ BAD = {
     "seed null": (f"{TRAIN} seed=null", "seed=null"),
     "batch size": (f"{TRAIN} data.batch_size=0", "data.batch_size=0"),
     "threads": (f"{TRAIN} trainer.threads=0", "trainer.threads=0"),
+    "weight of another length": (f"{TRAIN} loss.weight=[1,2,3]", "weight"),
+    "betas": (f"{TRAIN} optimizer=adamw optimizer.betas=[2,2]", "beta"),
+    "half precision": (f"{TRAIN} trainer.precision=16-mixed", "16-mixed needs a GPU"),
     "head": (f"{TRAIN} model.head=round", "model.head='round' is not allowed: linear or cosine"),
     "head of the loss": (
         f"{TRAIN} model.head=cosine",
@@ -95,6 +98,12 @@ BAD = {
     "sweep parameter": ("sweep loss=focal loss.gamma=1,-1", "loss.gamma=-1"),
     "sweep workers": ("sweep workers=0 seed=0,1", "workers=0"),
     "sweep counts": ("sweep imbalance=counts imbalance.counts=[7] seed=0,1", "[7]"),
+    "sweep random order": (
+        "sweep imbalance=counts imbalance.counts=[125,1,1,1,1,1,1,1,1,1] seed=range(0,9) "
+        "imbalance.class_order=random",
+        "has too few images: the imbalance wants 125",
+    ),
+    "inspect without key": ("inspect digits", "'digits' cannot be read; write KEY=VALUE"),
     "sweep arms and loss": ("sweep experiment=digits_quickstart loss=focal", "add arms=null"),
     "inspect": ("inspect data=digts", "unknown data 'digts'; did you mean 'digits'?"),
     "losses": ("losses focall", "unknown loss 'focall'; did you mean 'focal'?"),
@@ -161,6 +170,31 @@ def test_a_runs_folder_that_cannot_be_written(tmp_path: Path, capfd, monkeypatch
     if os.geteuid() != 0:
         os.chmod(work, 0o500)
         assert_refused(f"{TRAIN} runs_dir={work / 'runs'}", "runs_dir", capfd)
+
+
+BROKEN = {
+    "not YAML": ("_target_: [my.loss", "loss/broken.yaml"),
+    "without name and target": ("nam: focal", "loss config has neither a name nor a _target_"),
+    "a text": ("just words", "loss config has neither a name nor a _target_"),
+}
+
+
+@pytest.mark.parametrize(("content", "expected"), BROKEN.values(), ids=BROKEN.keys())
+@pytest.mark.parametrize("command", ["train", "sweep seed=0,1"])
+def test_a_broken_config_of_ones_own_is_one_line(
+    content: str, expected: str, command: str, tmp_path: Path, capfd, monkeypatch
+) -> None:
+    own = tmp_path / "own" / "loss"
+    own.mkdir(parents=True)
+    (own / "broken.yaml").write_text(content)
+    work = tmp_path / "work"
+    work.mkdir()
+    monkeypatch.chdir(work)
+    assert main([*command.split(), "--config-dir", str(own.parent), "loss=broken"]) == 2
+    out, err = capfd.readouterr()
+    assert err.count("\n") == 1, err
+    assert expected in err
+    assert not list(work.iterdir())
 
 
 def test_status_of_an_empty_folder_is_no_error(capfd) -> None:

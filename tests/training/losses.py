@@ -29,6 +29,33 @@ class ScalarWithCounts:
         return functional.cross_entropy(logits, target, self.weight)
 
 
+class Scheduled(nn.Module):
+    """Cross-entropy whose weight follows the epoch, as deferred re-weighting does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.factor = 1.0
+
+    def set_epoch(self, epoch: int, max_epochs: int) -> None:
+        self.factor = 1.0 + epoch / max_epochs
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        return self.factor * functional.cross_entropy(logits, target)
+
+
+class NanWhenEvaluated(nn.Module):
+    """Cross-entropy that is NaN in evaluation mode."""
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        loss = functional.cross_entropy(logits, target, reduction="none")
+        return loss if self.training else loss * float("nan")
+
+
+def of_every_logit(logits: Tensor, target: Tensor) -> Tensor:
+    """A loss of the wrong shape, (N, C)."""
+    return logits**2
+
+
 class NanFromEpoch3(nn.Module):
     """Cross-entropy that is NaN from the third epoch on."""
 

@@ -23,6 +23,7 @@ CASES = {
     "dropout": (
         "model._target_=tests.training.models.Dropout", "schedule=warmup_step", "loss=focal",
     ),
+    "a loss with a schedule": ("loss=custom", "loss._target_=tests.training.losses.Scheduled"),
     "learnable temperature": ("loss=temperature_scaled", "loss.learnable=true"),
 }  # fmt: skip
 

@@ -13,7 +13,9 @@ import torch
 from sklearn.metrics import balanced_accuracy_score, confusion_matrix, f1_score, log_loss
 
 from lossbench.config import Run
+from lossbench.errors import InputError
 from lossbench.records import read_record
+from lossbench.training.outcome import record_failure
 from lossbench.training.run import execute
 from tests.conftest import run_of
 
@@ -171,6 +173,14 @@ def test_a_foreign_loss_gets_the_class_counts_and_one_that_gives_a_scalar_has_no
             r"the loss NanFromEpoch3 became nan in epoch 3",
         ),
         (
+            ["loss=custom", "loss._target_=tests.training.losses.NanWhenEvaluated"],
+            r"under the loss NanWhenEvaluated, in epoch 1, the val split .* NaN",
+        ),
+        (
+            ["loss=custom", "loss._target_=tests.training.losses.of_every_logit"],
+            r"the loss returned a tensor of shape \(32, 10\) for 32 images",
+        ),
+        (
             ["loss=custom", "loss._target_=tests.training.losses.raising"],
             r"ZeroDivisionError: no such luck",
         ),
@@ -272,3 +282,47 @@ def test_tensorboard_holds_figures_of_the_last_epoch_and_the_histograms_of_all_s
     assert figures | histograms | scalars <= tags
     steps = [event.step for event in board.Tensors("train/log10_loss/cross_entropy")]
     assert steps[-1] == 4
+
+
+def test_double_precision_trains_and_half_precision_wants_a_gpu(make_run) -> None:
+    run = make_run("trainer.precision=64-true", "trainer.max_epochs=1")
+    outcome = execute(run)
+    assert outcome.state == "done", outcome.reason
+    with np.load(run.folder / "outputs.npz") as outputs:
+        assert np.isfinite(outputs["logits/test"]).all()
+    if not torch.cuda.is_available():
+        half = make_run("trainer.precision=16-mixed")
+        with pytest.raises(InputError, match="16-mixed needs a GPU"):
+            execute(half)
+        assert not half.folder.exists()
+
+
+def test_a_run_that_died_after_its_last_word_stays_done(finished: Run) -> None:
+    before = read_record(finished.folder)
+    assert record_failure(finished, "its worker process was killed").state == "done"
+    assert read_record(finished.folder) == before
+
+
+def test_the_name_of_an_arm_moves_no_run(make_run) -> None:
+    assert make_run("loss=focal", "arm=a/b [c]").folder == make_run("loss=focal").folder
+    run = make_run("loss=focal", "seed=1")
+    other = make_run("loss=focal", "seed=2", "optimizer.lr=0.1")
+    assert run.configuration == make_run("loss=focal", "seed=2").configuration
+    assert run.configuration != other.configuration
+
+
+def test_data_without_checksums_is_identified_by_its_files(tmp_path: Path) -> None:
+    for name, size in (("one", 3), ("two", 3), ("three", 4)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "train-images-idx3-ubyte").write_bytes(bytes(size))
+    unchecked = ("data=fashion_mnist", "data.checksums=null")
+    identities = [
+        run_of(tmp_path, *unchecked, f"data.archive={tmp_path / name}").identity
+        for name in ("one", "two", "three")
+    ]
+    assert identities[0] == identities[1] != identities[2]
+    checked = [
+        run_of(tmp_path, "data=fashion_mnist", f"data.archive={tmp_path / name}").identity
+        for name in ("one", "three")
+    ]
+    assert checked[0] == checked[1]  # the checksums say what the content must be
