@@ -31,7 +31,7 @@ def test_a_run_leaves_the_whole_record(finished: Run) -> None:
     record = json.loads((finished.folder / "record.json").read_text())
     assert set(record) == {
         *("schema", "status", "reason", "study", "arm", "cell", "identity", "seed"),
-        *("loss", "model", "origin"),
+        *("loss", "model", "origin", "configuration"),
         *("fingerprints", "class_names", "class_counts", "priors", "metrics", "versions", "git"),
         *("hardware", "started", "seconds"),
     }
@@ -304,7 +304,7 @@ def test_a_run_that_died_after_its_last_word_stays_done(finished: Run) -> None:
 
 
 def test_the_name_of_an_arm_moves_no_run(make_run) -> None:
-    assert make_run("loss=focal", "arm=a/b [c]").folder == make_run("loss=focal").folder
+    assert make_run("loss=focal", "arm='a/b [c]'").folder == make_run("loss=focal").folder
     run = make_run("loss=focal", "seed=1")
     other = make_run("loss=focal", "seed=2", "optimizer.lr=0.1")
     assert run.configuration == make_run("loss=focal", "seed=2").configuration
