@@ -88,6 +88,12 @@ def own_config_folder(arguments: list[str]) -> Path | None:
             path = Path(given).resolve()
             if not given or not path.is_dir():
                 raise InputError(f"--config-dir {given}: there is no such folder")
+            for own in sorted(path.glob("*/*.yaml")):
+                if (folder("configs") / own.relative_to(path)).exists():  # which would win, unsaid
+                    raise InputError(
+                        f"{own}: {own.stem} is the name of a {own.parent.name} of lossbench; "
+                        "rename the file"
+                    )
             sys.path.insert(0, str(path))
             inherited = os.environ.get("PYTHONPATH")
             os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(path), inherited)))

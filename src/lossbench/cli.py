@@ -16,7 +16,7 @@ lossbench: which classification loss is better, by how much, how surely, and whe
   lossbench compare  study=NAME [baseline=ARM metric=TAG by=arm|loss|model]   verdict, report.html
   lossbench status   [study=NAME]                           done / failed / running / missing
   lossbench inspect  data=fashion_mnist imbalance=exponential   class counts; trains nothing
-  lossbench losses   [NAME]                                 the catalogue of losses
+  lossbench losses   [NAME | --anatomy A,B] [--out FILE.svg]   the catalogue; facts and curves
   lossbench board    [port=6006]                            TensorBoard on the runs folder
 
 Every part of a run is an override KEY=VALUE; `lossbench train --help` lists them.

@@ -35,6 +35,7 @@ SETTINGS = {
         Parameter(name="retry_failed", kind="boolean"),
         Parameter(name="rerun", kind="boolean"),
         Parameter(name="baseline", kind="text"),
+        Parameter(name="loss_scale", kind="choice", choices=("none", "match_ce")),
         Parameter(name="data.batch_size", kind="integer", minimum=1),
         Parameter(name="data.validation_per_class", kind="integer", minimum=0),
         Parameter(name="data.validation_prior", kind="choice", choices=("balanced", "training")),
@@ -69,6 +70,8 @@ NOT_IDENTITY = (
     *("on_error", "retry_failed", "rerun"),
     *("data.archive", "data.root", "trainer.accelerator", "trainer.threads"),
 )
+
+NEUTRAL = {"loss_scale": "none"}  # values that are as good as null: no part of an identity either
 
 
 def folder(name: str) -> Path:
@@ -157,7 +160,8 @@ def check(config: Config) -> None:
 def check_loss(config: Config) -> None:
     """Check the loss, its parameters and its head against the catalogue; a foreign one passes.
 
-    A cosine head returns bare cosines, which a loss without a scale cannot separate.
+    A cosine head returns bare cosines, which a loss without a scale cannot separate; there,
+    norm_softmax is cross-entropy with a scale, the control of the losses that need such a head.
     """
     loss = config["loss"]
     if "_target_" in loss:
@@ -166,8 +170,10 @@ def check_loss(config: Config) -> None:
     catalogue.check_parameters(loss["name"], parameters)
     heads, head = catalogue.facts(loss["name"]).heads, config["model"]["head"]
     if heads not in ("any", head):
+        hint = ", or compare on it with loss=norm_softmax" if head == "cosine" else ""
         raise InputError(
-            f"model.head={head} is not allowed for loss={loss['name']}: it needs a {heads} head"
+            f"model.head={head} is not allowed for loss={loss['name']}: it needs a {heads} head; "
+            f"add model.head={heads}{hint}"
         )
 
 
@@ -245,7 +251,7 @@ def name_of(group: Config) -> str:
 
 
 def arm_label(config: Config) -> str:
-    """The loss, its parameters that differ from the catalogue's defaults, and a cosine head."""
+    """The loss, its parameters that are not the catalogue's defaults, a cosine head, the scale."""
     loss = config["loss"]
     name = loss.get("name") or loss["_target_"].rpartition(".")[2]
     defaults = (
@@ -257,8 +263,10 @@ def arm_label(config: Config) -> str:
         if key not in ("name", "_target_") and value is not None and value != defaults.get(key)
     }
     inside = ", ".join(f"{key}={value}" for key, value in changed.items())
-    head = "" if config["model"]["head"] == "linear" else f", {config['model']['head']} head"
-    return f"{name}({inside}){head}" if inside else f"{name}{head}"
+    words = [f"{name}({inside})" if inside else name]
+    words += [f"{config['model']['head']} head"] if config["model"]["head"] != "linear" else []
+    words += ["matched scale"] if config["loss_scale"] == "match_ce" else []
+    return ", ".join(words)
 
 
 def imbalance_label(config: Config) -> str:
@@ -298,7 +306,7 @@ def identity_of(config: Config) -> Config:
         kept: Config = {}
         for key, value in group.items():
             path = f"{prefix}{key}"
-            if value is None or path in NOT_IDENTITY:
+            if value is None or path in NOT_IDENTITY or NEUTRAL.get(path) == value:
                 continue
             kept[key] = prune(value, f"{path}.") if isinstance(value, dict) else value
         if isinstance(group.get("_target_"), str):

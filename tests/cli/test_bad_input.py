@@ -64,6 +64,22 @@ BAD = {
         f"{TRAIN} model.head=cosine",
         "model.head=cosine is not allowed for loss=",
     ),
+    "loss without a scale on cosines": (
+        f"{TRAIN} loss=focal model.head=cosine",
+        "loss=focal: it needs a linear head; add model.head=linear, or compare on it with "
+        "loss=norm_softmax",
+    ),
+    "margin loss on a linear head": (
+        f"{TRAIN} loss=ldam",
+        "model.head=linear is not allowed for loss=ldam: it needs a cosine head; add "
+        "model.head=cosine\n",
+    ),
+    "loss scale": (
+        f"{TRAIN} loss_scale=match",
+        "loss_scale='match' is not allowed: none or match_ce",
+    ),
+    "loss scale null": (f"{TRAIN} loss_scale=null", "loss_scale=null is not allowed"),
+    "loss scale misspelt": (f"{TRAIN} los_scale=match_ce", "'los_scale'; did you mean"),
     "study": (f"{TRAIN} study=../elsewhere", "study='../elsewhere' is not allowed"),
     "several values": (f"{TRAIN} loss=focal,cross_entropy", "use `lossbench sweep`"),
     "not an override": (f"{TRAIN} focal", "'focal' cannot be read; write KEY=VALUE"),
@@ -195,6 +211,20 @@ def test_a_broken_config_of_ones_own_is_one_line(
     assert err.count("\n") == 1, err
     assert expected in err
     assert not list(work.iterdir())
+
+
+def test_a_loss_of_ones_own_with_the_name_of_one_of_ours(
+    tmp_path: Path, capfd, monkeypatch
+) -> None:
+    """Hydra would take ours, and say nothing."""
+    (tmp_path / "own" / "loss").mkdir(parents=True)
+    (tmp_path / "own" / "loss" / "focal.yaml").write_text("_target_: torch.nn.CrossEntropyLoss")
+    work = tmp_path / "work"
+    work.mkdir()
+    monkeypatch.chdir(work)
+    for command in (TRAIN, "sweep data=digits seed=0,1", "inspect data=digits"):
+        given = f"{command} --config-dir {tmp_path / 'own'}"
+        assert_refused(given, "focal is the name of a loss of lossbench; rename the file", capfd)
 
 
 def test_status_of_an_empty_folder_is_no_error(capfd) -> None:

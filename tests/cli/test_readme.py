@@ -70,7 +70,7 @@ def test_every_command_of_the_readme_runs(place: Path) -> None:
 def test_parts_of_ones_own_are_used(place: Path) -> None:
     records = read_study(place / "runs" / "own")
     assert {(record.arm, record.model) for record in records} == {
-        ("poly1(epsilon=1.0)", "small"), ("cross_entropy", "small"),
+        ("taylor(order=2)", "small"), ("cross_entropy", "small"),
     }  # fmt: skip
     assert {record.cell.split(" | ")[0] for record in records} == {"inverted"}
     assert all("histogram/objective/test" in record.arrays() for record in records)
@@ -89,7 +89,7 @@ def test_links_lead_somewhere_and_nothing_is_left_to_fill_in() -> None:
 def test_losses_of_the_readme_are_in_the_catalogue() -> None:
     for line in README.splitlines():
         for names in re.findall(r"\bloss=([a-z_0-9,]+)", line):
-            known = {*LOSSES, "custom", "poly1", "a", "b", "c"}
+            known = {*LOSSES, "custom", "taylor", "a", "b", "c"}
             assert set(names.split(",")) <= known
 
 

@@ -94,3 +94,34 @@ def test_a_bug_in_ones_own_loss_is_one_line_with_its_place(tmp_path: Path) -> No
     assert "ZeroDivisionError: division by zero" in said
     assert "broken.py:3" in said
     assert not list(where.iterdir())
+
+
+def test_help_says_what_the_loss_scale_does(tmp_path: Path) -> None:
+    code, said = run_command("train", "--help", where=tmp_path)
+    assert code == 0
+    assert "loss_scale: none\n" in said
+    for words in ("loss_scale=match_ce multiplies the loss by", "SGD", "AdamW hardly notices it"):
+        assert words in said
+
+
+def test_arms_with_and_without_a_matched_scale_are_compared(tmp_path: Path) -> None:
+    """The constant and the gradient at the start are on the terminal and in every file."""
+    code, said = run_command(
+        "sweep", "data=digits", "imbalance=exponential", "trainer.max_epochs=1", "study=s",
+        "loss=mae", "loss_scale=none,match_ce", "seed=0,1", where=tmp_path,
+    )  # fmt: skip
+    assert code == 0, said
+    records = read_study(tmp_path / "runs" / "s")
+    assert {record.arm for record in records} == {"mae", "mae, matched scale"}
+    code, said = run_command("compare", "study=s", "baseline=mae", where=tmp_path)
+    assert code == 0, said
+    scale = "train/gradient/loss_scale"
+    scales = [r.metrics[scale] for r in records if r.arm == "mae, matched scale"]
+    assert len(scales) == 2
+    assert len({*scales}) == 2  # measured for each seed
+    found = tmp_path / "runs" / "s" / "comparison"
+    texts = [said, *((found / name).read_text() for name in ("results.md", "report.html"))]
+    for text in texts:
+        assert f"{sum(scales) / 2:.3g}" in text
+        assert "loss scale" in text
+    assert scale in (found / "results.csv").read_text()

@@ -1,127 +1,189 @@
 """Slow, obvious references of every loss, one sample at a time, with 60 digits (mpmath).
 
 A new loss adds one reference here and one line of cases in loss_cases; the contract tests do the
-rest.
+rest. A reference is called as ``name(z, y, counts, **every_parameter)``; if its signature has them,
+it also gets ``at`` (the point at which constants are evaluated), ``features``, ``weight`` (of the
+head), ``progress`` (epoch / max_epochs) and ``seen`` (the class counts after this batch).
 """
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
 
+import loss_references_classes as classes
+import loss_references_softmax as softmax
 from loss_cases import COUNTS
-from mpmath import exp, log, mp, mpf
+from loss_references_classes import class_balanced_weight
+from mpmath import mp, mpf
+
+__all__ = [
+    "BATCH_REFERENCES",
+    "REFERENCES",
+    "batch_value_and_gradient",
+    "class_balanced_weight",
+    "feature_gradients",
+    "value_and_gradient",
+]
 
 mp.dps = 60
 
-
-def log_softmax(z: Sequence[Any]) -> list[Any]:
-    top = max(z)
-    total = top + log(sum(exp(x - top) for x in z))
-    return [x - total for x in z]
-
-
-def as_probabilities(y: int | Sequence[float], classes: int) -> list[Any]:
-    if isinstance(y, int):
-        return [mpf(j == y) for j in range(classes)]
-    return [mpf(x) for x in y]
-
-
-def cross_entropy(z, y, counts, weight, label_smoothing, ignore_index, normalizer):
-    if y == ignore_index:
-        return mpf(0)
-    t = [
-        (1 - mpf(label_smoothing)) * t_j + mpf(label_smoothing) / len(z)
-        for t_j in as_probabilities(y, len(z))
-    ]
-    w = [mpf(1)] * len(z) if weight is None else weight
-    return -sum(t_j * w_j * l_j for t_j, w_j, l_j in zip(t, w, log_softmax(z), strict=True))
-
-
-def label_smoothing(z, y, counts, smoothing, variant, weight, normalizer):
-    e, classes = mpf(smoothing), len(z)
-    loss = mpf(0)
-    for j, t_j in enumerate(as_probabilities(y, classes)):
-        spread = e / classes if variant == "uniform" else e * (1 - t_j) / (classes - 1)
-        w_j = 1 if weight is None else weight[j]
-        loss -= ((1 - e) * t_j + spread) * w_j * log_softmax(z)[j]
-    return loss
-
-
-def temperature_scaled(z, y, counts, temperature, rescale, learnable):
-    t = mpf(temperature)
-    loss = -sum(
-        t_j * l_j
-        for t_j, l_j in zip(
-            as_probabilities(y, len(z)), log_softmax([x / t for x in z]), strict=True
-        )
-    )
-    return loss * {"none": 1, "T": t, "T2": t * t}[rescale]
-
-
-def focal(z, y, counts, gamma, alpha, normalizer):
-    log_p = log_softmax(z)
-    miss = sum(exp(log_p[j]) for j in range(len(z)) if j != y)  # 1 - p_y, to the last digit
-    return (1 if alpha is None else alpha[y]) * miss ** mpf(gamma) * -log_p[y]
-
-
-def class_balanced_weight(counts, beta):
-    raw = [(1 - mpf(beta)) / (1 - mpf(beta) ** n) for n in counts]
-    return [w * len(counts) / sum(raw) for w in raw]
-
-
-def class_balanced(z, y, counts, beta, normalizer):
-    w = class_balanced_weight(counts, beta)
-    terms = zip(as_probabilities(y, len(z)), w, log_softmax(z), strict=True)
-    return -sum(t_j * w_j * l_j for t_j, w_j, l_j in terms)
-
-
-def balanced_softmax(z, y, counts):
-    """In the paper's form: n_y e^{z_y} / Σ n_j e^{z_j}."""
-    total = sum(n * exp(x) for n, x in zip(counts, z, strict=True))
-    t = as_probabilities(y, len(z))
-    return -sum(t[j] * log(counts[j] * exp(z[j]) / total) for j in range(len(z)))
-
-
-def logit_adjusted(z, y, counts, tau):
-    """In the pairwise form: log(1 + Σ_{j≠y} (π_j/π_y)^τ e^{z_j − z_y})."""
-    loss = mpf(0)
-    for k, t_k in enumerate(as_probabilities(y, len(z))):
-        others = [j for j in range(len(z)) if j != k]
-        ratio = {j: (mpf(counts[j]) / counts[k]) ** mpf(tau) for j in others}
-        loss += t_k * log(1 + sum(ratio[j] * exp(z[j] - z[k]) for j in others))
-    return loss
-
-
 REFERENCES: dict[str, Callable[..., Any]] = {
-    "cross_entropy": cross_entropy,
-    "label_smoothing": label_smoothing,
-    "temperature_scaled": temperature_scaled,
-    "focal": focal,
-    "class_balanced": class_balanced,
-    "balanced_softmax": balanced_softmax,
-    "logit_adjusted": logit_adjusted,
+    reference.__name__: reference
+    for reference in (
+        # likelihood
+        softmax.cross_entropy,
+        softmax.label_smoothing,
+        softmax.temperature_scaled,
+        softmax.binary_cross_entropy,
+        softmax.multi_margin,
+        # regression
+        softmax.l1,
+        softmax.mse,
+        softmax.smooth_l1,
+        softmax.huber,
+        # focusing
+        softmax.focal,
+        softmax.sigmoid_focal,
+        softmax.focal_flsd,
+        softmax.dual_focal,
+        softmax.poly1,
+        softmax.asymmetric,
+        softmax.asymmetric_ovr,
+        # calibration
+        softmax.mbls,
+        softmax.confidence_penalty,
+        softmax.maxsup,
+        softmax.logit_norm,
+        softmax.label_aware_smoothing,
+        # reweighting
+        classes.inverse_frequency,
+        classes.class_balanced,
+        classes.class_balanced_bce,
+        classes.class_balanced_focal,
+        classes.influence_balanced,
+        # adjustment
+        classes.ldam,
+        classes.balanced_softmax,
+        classes.logit_adjusted,
+        classes.vs,
+        classes.cdt,
+        classes.seesaw,
+        # robust
+        classes.mae,
+        classes.gce,
+        classes.reverse_ce,
+        classes.sce,
+        classes.nce,
+        classes.nce_rce,
+        classes.nce_mae,
+        classes.normalized_focal,
+        classes.bi_tempered,
+        # margin
+        classes.norm_softmax,
+        classes.am_softmax,
+        classes.arcface,
+        classes.large_margin_softmax,
+        classes.sphereface,
+    )
 }
+
+BATCH_REFERENCES: dict[str, Callable[..., Any]] = {"mmce": softmax.mmce}
+"""Losses that couple the samples: ``name(zs, ys, counts, **every_parameter)``, the mean."""
+
+STEP = mpf(10) ** -22
+
+
+def frozen(value: Any) -> Any:
+    """A hashable copy: lists become tuples."""
+    return tuple(frozen(x) for x in value) if isinstance(value, list | tuple) else value
+
+
+def exact(value: Any) -> Any:
+    """The same nested tuples of numbers, in 60 digits."""
+    return tuple(exact(x) for x in value) if isinstance(value, tuple) else mpf(value)
+
+
+def slopes(function: Callable[[tuple], Any], point: Sequence[Any]) -> list[Any]:
+    """The gradient of ``function`` at ``point`` by central differences."""
+    gradient = []
+    for j in range(len(point)):
+        up = tuple(x + STEP * (i == j) for i, x in enumerate(point))
+        down = tuple(x - STEP * (i == j) for i, x in enumerate(point))
+        gradient.append((function(up) - function(down)) / (2 * STEP))
+    return gradient
+
+
+def arguments(reference: Callable[..., Any], given: dict[str, Any]) -> dict[str, Any]:
+    """``given``, without what the reference does not take of features, weight and progress."""
+    known = inspect.signature(reference).parameters
+    context = {"at", "features", "progress", "seen"} | (set() if "weight" in known else {"weight"})
+    return {
+        name: exact(value) if name in ("features", "weight") and value is not None else value
+        for name, value in given.items()
+        if name in known or name not in context
+    }
 
 
 def value_and_gradient(
     key: str, z: Sequence[float], y: int | Sequence[float], **parameters: Any
 ) -> tuple[float, list[float]]:
     """The loss of one sample and its gradient by central differences, correct to double."""
-    frozen = {k: tuple(v) if isinstance(v, list) else v for k, v in parameters.items()}
-    return _exact(key, tuple(z), y if isinstance(y, int) else tuple(y), tuple(frozen.items()))
+    return _exact(key, frozen(list(z)), frozen(y), frozen(sorted(parameters.items())))
 
 
 @cache
 def _exact(key, z, y, parameters):
-    def at(point: Sequence[Any]) -> Any:
-        return REFERENCES[key](point, y, COUNTS, **dict(parameters))
+    reference, point = REFERENCES[key], exact(z)
+    given = arguments(reference, {**dict(parameters), "at": point})
 
-    exact, step = [mpf(x) for x in z], mpf(10) ** -18
-    gradient = []
-    for j in range(len(z)):
-        up = [x + step * (i == j) for i, x in enumerate(exact)]
-        down = [x - step * (i == j) for i, x in enumerate(exact)]
-        gradient.append(float((at(up) - at(down)) / (2 * step)))
-    return float(at(exact)), gradient
+    def loss(moved: Sequence[Any]) -> Any:
+        return reference(moved, y, COUNTS, **given)
+
+    return float(loss(point)), [float(slope) for slope in slopes(loss, point)]
+
+
+def feature_gradients(
+    key: str, z: Sequence[float], y: int, **parameters: Any
+) -> tuple[list[float], list[list[float]]]:
+    """The gradients with respect to ``features`` and to the head's ``weight``, z held fixed."""
+    reference = REFERENCES[key]
+    given = arguments(reference, {**frozen_items(parameters), "at": exact(tuple(z))})
+    features, weight = given["features"], given.get("weight", ())
+
+    def loss(**moved: Any) -> Any:
+        return reference(exact(tuple(z)), y, COUNTS, **{**given, **moved})
+
+    def row(c: int) -> list[Any]:
+        def moved(w: tuple) -> Any:
+            return loss(weight=(*weight[:c], w, *weight[c + 1 :]))
+
+        return slopes(moved, weight[c])
+
+    by_features = slopes(lambda h: loss(features=h), features)
+    by_weight = [[float(x) for x in row(c)] for c in range(len(weight))]
+    return [float(x) for x in by_features], by_weight
+
+
+def frozen_items(parameters: dict[str, Any]) -> dict[str, Any]:
+    return {name: frozen(value) for name, value in parameters.items()}
+
+
+def batch_value_and_gradient(
+    key: str, zs: Sequence[Sequence[float]], ys: Sequence[int], **parameters: Any
+) -> tuple[float, list[list[float]]]:
+    """The mean loss of a batch and its gradient, a row per sample."""
+    points = [exact(tuple(z)) for z in zs]
+    given = {**frozen_items(parameters), "at": points}
+
+    def loss(i: int, row: Any) -> Any:
+        rows = [*points[:i], row, *points[i + 1 :]]
+        return BATCH_REFERENCES[key](rows, ys, COUNTS, **given)
+
+    gradient = [
+        [float(slope) for slope in slopes(lambda row, i=i: loss(i, row), point)]
+        for i, point in enumerate(points)
+    ]
+    return float(loss(0, points[0])), gradient

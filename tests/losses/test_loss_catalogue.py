@@ -5,9 +5,11 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import math
+import re
 import subprocess
 import sys
 from importlib import import_module
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,10 +20,21 @@ from hypothesis import strategies as st
 from lossbench.errors import InputError
 from lossbench.losses import create_loss, list_losses
 from lossbench.losses.catalogue import LOSSES, check_parameters, facts
+from lossbench.losses.display import (
+    MARKERS,
+    describe,
+    docstring,
+    readme_table,
+    short_source,
+    table,
+    with_table,
+)
 from lossbench.parameters import Parameter
 
 torch.set_num_threads(1)
 
+# cross_entropy with a weight or a penalty, and logit_adjusted with τ = 1
+WITHOUT_A_CORE = {"mmce", "inverse_frequency", "class_balanced", "balanced_softmax"}
 EVERY_LOSS = pytest.mark.parametrize("name", list_losses())
 
 
@@ -58,9 +71,11 @@ def test_facts_are_complete_and_true(name):
     assert module == f"lossbench.losses.{about.family}"
     loss_class = getattr(import_module(module), class_name)
     assert loss_class.key == name
-    assert inspect.getdoc(getattr(import_module(module), name)), "the functional core"
+    core = getattr(import_module(module), name, None)
+    assert (core is None) == (name in WITHOUT_A_CORE)
+    assert core is None or inspect.getdoc(core)
     assert "class_counts" in inspect.signature(loss_class).parameters
-    assert about.needs <= {"class_counts", "epoch", "features"}
+    assert about.needs <= {"class_counts", "epoch", "features", "batch", "state"}
     with pytest.raises(dataclasses.FrozenInstanceError):
         about.key = "other"
 
@@ -126,11 +141,6 @@ def test_names_and_defaults_are_the_agreed_ones(name, defaults):
         ),
         (
             "cross_entropy",
-            {"ignore_index": 1.5},
-            "loss.ignore_index=1.5 is not allowed for cross_entropy: a whole number",
-        ),
-        (
-            "cross_entropy",
             {"weight": [1, 2, -1]},
             "loss.weight[2]=-1 is not allowed for cross_entropy: null or a list of finite numbers, "
             "one per class, at least 0",
@@ -155,6 +165,16 @@ def test_messages_are_these(name, given_, message):
     with pytest.raises(InputError) as caught:
         create_loss(name, class_counts=[3, 2, 1], **given_)
     assert str(caught.value) == message
+
+
+def test_ignore_index_is_an_argument_of_every_loss_and_a_parameter_of_one():
+    with pytest.raises(InputError) as caught:
+        check_parameters("cross_entropy", {"ignore_index": 1.5})
+    message = "loss.ignore_index=1.5 is not allowed for cross_entropy: a whole number"
+    assert str(caught.value) == message
+    for name in ("cross_entropy", "mae"):
+        with pytest.raises(InputError, match=r"ignore_index=1\.5 is not allowed: a whole number"):
+            create_loss(name, ignore_index=1.5)
 
 
 @pytest.mark.parametrize(
@@ -266,3 +286,111 @@ def test_anything_is_either_taken_or_refused_in_one_line(parameter, value):
         taken, refusal = parameter.default, str(error)
     assert "\n" not in refusal
     assert parameter.check(taken, "x") == taken
+
+
+# what is shown of the facts
+
+
+def test_the_table_fits_a_terminal_and_names_every_loss_under_its_family():
+    lines = table().splitlines()
+    assert max(map(len, lines)) <= 100
+    family, found = None, []
+    for line in lines[1:-1]:
+        if line and not line.startswith(" "):
+            family = line
+        elif line:
+            about = facts(line.split()[0])
+            found.append(about.key)
+            assert about.family == family
+            assert line.endswith(short_source(about.source)), "a source is cut off"
+            for need in about.needs:
+                assert f" {need} " in line
+    assert found == list_losses()
+    assert lines[-1].startswith(f"{len(LOSSES)} losses.")
+
+
+@pytest.mark.parametrize(
+    ("source", "short"),
+    [
+        ("Lin et al., Focal Loss for Dense Object Detection, ICCV 2017", "Lin et al., ICCV 2017"),
+        ("Good, Rational Decisions, JRSS B 1952 (the logarithmic, old score)", "Good, JRSS B 1952"),
+        ("A et al., One, CVPR 2018; A et al., Two, SPL 2018", "A et al., CVPR 2018, SPL 2018"),
+        ("folklore", "folklore"),
+    ],
+)
+def test_a_source_is_shortened_to_authors_and_year(source, short):
+    assert short_source(source) == short
+
+
+@EVERY_LOSS
+def test_a_short_source_keeps_its_years(name):
+    years = re.findall(r"\b(?:19|20)\d\d\b", re.sub(r"\(.*?\)", "", facts(name).source))
+    assert years
+    for year in years:
+        assert year in short_source(facts(name).source)
+
+
+def unwrapped(text: str) -> str:
+    return " ".join(text.split())
+
+
+@EVERY_LOSS
+@pytest.mark.parametrize("render", [describe, docstring])
+def test_all_that_is_known_of_a_loss_is_shown(name, render):
+    text, about = render(name), facts(name)
+    assert max(map(len, text.splitlines())) <= 100
+    shown = unwrapped(text)
+    for fact in (about.source, about.formula, about.summary, about.helps, about.fails):
+        assert unwrapped(fact) in shown
+    for need in about.needs:
+        assert f"{need} (" in shown
+    for parameter in about.parameters:
+        assert re.search(rf"(loss\.|``){parameter.name}\b", shown)
+        assert unwrapped(parameter.text) in shown
+        assert parameter.allowed in shown
+        words = {"None": "null", "True": "true", "False": "false"}
+        default = str(parameter.default)
+        assert f"Default {words.get(default, default)};" in shown
+
+
+def test_a_docstring_says_what_is_raised():
+    raised = unwrapped(docstring("balanced_softmax"))
+    assert raised.startswith(facts("balanced_softmax").summary)
+    assert "Raises `InputError` for shapes, dtypes and target values" in raised
+    assert "class counts that are missing or not positive integers." in raised
+    assert "a parameter out of its range" not in raised
+    assert "a parameter out of its range." in unwrapped(docstring("focal"))
+    assert "class counts" not in docstring("focal")
+
+
+def test_the_readme_has_the_table_of_the_catalogue():
+    page = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    assert page == with_table(page), "run: python -m lossbench.losses.display README.md"
+
+
+def test_the_readme_table_has_a_row_of_four_cells_for_each_loss():
+    header, rule, *rows = readme_table().splitlines()
+    assert header == "| loss | family | formula | source |"
+    assert rule == "| --- | --- | --- | --- |"
+    for row, about in zip(rows, LOSSES.values(), strict=True):
+        cells = [cell.strip() for cell in re.split(r"(?<!\\)\|", row)]
+        formula = f"`{about.formula}`"
+        assert cells == ["", f"`{about.key}`", about.family, formula.replace("|", r"\|"),
+                         about.source, ""]  # fmt: skip
+
+
+def test_the_readme_is_written_anew_between_its_markers():
+    start, end = MARKERS
+    page = f"before\n{start}\nold\n{end}\nafter\n"
+    assert with_table(page) == f"before\n{start}\n{readme_table()}\n{end}\nafter\n"
+    for broken in ("no markers", f"{end} {start}", f"{start} {end} {start}", start):
+        with pytest.raises(InputError, match="must hold"):
+            with_table(broken)
+
+
+def test_the_readme_is_written_by_its_command(tmp_path):
+    page = tmp_path / "README.md"
+    page.write_text("\n".join(MARKERS), encoding="utf-8")
+    command = [sys.executable, "-m", "lossbench.losses.display", str(page)]
+    assert subprocess.run(command, check=False).returncode == 0
+    assert page.read_text(encoding="utf-8").count("\n| `") == len(LOSSES)

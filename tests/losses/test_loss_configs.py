@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-import yaml
+from hydra import compose, initialize_config_dir
 
 from lossbench.losses.catalogue import LOSSES
 
@@ -18,6 +18,7 @@ def test_every_loss_has_a_config_and_every_config_a_loss() -> None:
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_a_config_has_the_parameters_and_defaults_of_the_catalogue(name: str) -> None:
-    config = yaml.safe_load((FOLDER / f"{name}.yaml").read_text())
+    with initialize_config_dir(str(FOLDER.parent)):
+        config = dict(compose(overrides=[f"+loss={name}"]).loss)
     assert config.pop("name") == name
     assert config == {parameter.name: parameter.default for parameter in LOSSES[name].parameters}

@@ -28,6 +28,14 @@ CLASS_TERMS = [
     ("temperature_scaled", {"temperature": 0.5}),
     ("temperature_scaled", {"temperature": 4.0, "rescale": "T2"}),
     ("class_balanced", {"beta": 0.99}),
+    ("inverse_frequency", {}),
+    ("inverse_frequency", {"power": 0.5, "normalizer": "batch"}),
+    ("binary_cross_entropy", {}),
+    ("class_balanced_bce", {"beta": 0.99}),
+    ("mse", {}),
+    ("bi_tempered", {}),
+    ("bi_tempered", {"t1": 0.5, "t2": 2.0}),
+    ("norm_softmax", {}),
     ("balanced_softmax", {}),
     ("logit_adjusted", {}),
     ("logit_adjusted", {"tau": 0.0}),
@@ -77,14 +85,42 @@ def test_the_shift_lets_any_loss_answer_for_equal_class_shares(name, parameters)
     torch.testing.assert_close(adjusted.softmax(dim=1), balanced, rtol=1e-6, atol=1e-7)
 
 
-@pytest.mark.parametrize("name", list_losses())
+FREE_LOGITS = [name for name in list_losses() if not {"features", "batch"} & facts(name).needs]
+
+
+@pytest.mark.parametrize("name", [name for name in FREE_LOGITS if facts(name).proper])
 def test_a_loss_is_proper_when_the_catalogue_says_so(name):
-    if facts(name).heads == "cosine" or "features" in facts(name).needs:
-        pytest.skip("has no free logits")
+    """A cosine is taken for a free number here: its bounds are no matter of the loss."""
     logits, shift = minimise(name)
     expected = (POSTERIOR.log() + shift).softmax(dim=1)
-    deviation = (logits.softmax(dim=1) - expected).abs().max().item()
-    assert deviation < 1e-6 if facts(name).proper else deviation > 1e-2
+    torch.testing.assert_close(logits.softmax(dim=1), expected, rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("name", [name for name in FREE_LOGITS if not facts(name).proper])
+def test_a_loss_that_is_not_proper_leaves_the_posterior(name):
+    """At the logits whose decoded ones are the (shifted) log posterior its slope is not 0."""
+    if name == "logit_norm":
+        pytest.skip("its gaps are bounded: it decodes to no posterior of a large gap at all")
+    given = {"margin": 1.0} if name == "mbls" else {}  # its default is beyond these gaps
+    loss = create_loss(name, class_counts=COUNTS, reduction="none", **given).eval()
+    shift = loss.log_prior_shift()
+    target = (POSTERIOR.log() + (0 if shift is None else shift)).softmax(dim=1)
+    probe = torch.zeros(1, 3, dtype=torch.float64)
+    one_vs_rest = torch.equal(loss.decode(probe), torch.nn.functional.logsigmoid(probe))
+    logits = target.logit() if one_vs_rest else target.log() / getattr(loss, "scale", 1.0)
+    decoded = loss.decode(logits).softmax(dim=1)
+    torch.testing.assert_close(decoded, target)
+    inputs, classes = torch.meshgrid(torch.arange(4), torch.arange(3), indexing="ij")
+    logits.requires_grad_()
+    losses = loss(logits[inputs.flatten()], classes.flatten())
+    (slope,) = torch.autograd.grad((losses * TABLE.flatten()).sum() / TABLE.sum(), logits)
+    assert slope.abs().max() > 1e-5
+
+
+def test_normalised_logits_cannot_have_a_larger_gap_than_they_decode_to():
+    loss = create_loss("logit_norm", temperature=0.5)
+    gaps = loss.decode(torch.tensor([[1e6, 0.0], [1e6, -1e6]])).diff(dim=1).abs()
+    torch.testing.assert_close(gaps, torch.tensor([[2.0], [2 * 2**0.5]]))
 
 
 @pytest.mark.parametrize(

@@ -123,3 +123,14 @@ def test_linear_head_weights_are_those_of_the_head_seed_alone():
     assert equal(model.head, LinearHead(64, 10))
     torch.manual_seed(derive_seed(9, "backbone"))
     assert equal(model.backbone, ConvNet(SHAPE))
+
+
+def test_logits_come_with_the_features_they_were_made_of_in_one_pass():
+    model = build("cosine", seed=0).eval()
+    passes = []
+    model.backbone.register_forward_hook(lambda *call: passes.append(call))
+    images = torch.randn(5, *SHAPE)
+    logits, features = model.with_features(images)
+    assert len(passes) == 1
+    assert torch.equal(logits, model(images))
+    assert torch.equal(features, model.backbone(images))

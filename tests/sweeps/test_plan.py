@@ -41,6 +41,11 @@ def test_losses_are_arms_and_seeds_come_first(plan) -> None:
         (["loss=focal", "loss.gamma=1,2"], ["focal(gamma=1)", "focal"]),
         (["optimizer.lr=0.1,0.2"], [f"cross_entropy, optimizer.lr={lr}" for lr in ("0.1", "0.2")]),
         (["loss=label_smoothing", "loss.smoothing=0.2"], ["label_smoothing(smoothing=0.2)"]),
+        (["loss=focal", "loss_scale=none,match_ce"], ["focal", "focal, matched scale"]),
+        (
+            ["loss=ldam", "model.head=cosine", "loss_scale=match_ce"],
+            ["ldam, cosine head, matched scale"],
+        ),
     ],
 )
 def test_what_the_loss_does_not_show_is_in_the_label(plan, overrides, arms) -> None:
@@ -103,3 +108,12 @@ def test_a_value_survives_the_grammar_of_overrides(value) -> None:
     read = parsed.value()
     plain = [getattr(part, "text", part) for part in read] if isinstance(value, list) else read
     assert (getattr(plain, "text", plain)) == value
+
+
+def test_arms_may_differ_in_their_loss_scale(plan) -> None:
+    arms = {"plain": {"loss": "mae"}, "matched": {"loss": "mae", "loss_scale": "match_ce"}}
+    planned = plan("seed=0", arms=arms)
+    assert [entry.run.config["loss_scale"] for entry in planned] == ["none", "match_ce"]
+    assert len({entry.run.identity for entry in planned}) == 2
+    spelt_out = plan("seed=0", "loss=mae", "loss_scale=none")[0]
+    assert spelt_out.run.identity == planned[0].run.identity

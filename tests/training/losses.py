@@ -73,3 +73,45 @@ class NanFromEpoch3(nn.Module):
 def raising(logits: Tensor, target: Tensor) -> Tensor:
     """A loss with a bug."""
     raise ZeroDivisionError("no such luck")
+
+
+def times_1000(logits: Tensor, target: Tensor) -> Tensor:
+    """Cross-entropy with a large constant in front."""
+    return 1000 * functional.cross_entropy(logits, target)
+
+
+def times_1024(logits: Tensor, target: Tensor) -> Tensor:
+    """Cross-entropy with a constant in front that rounds nothing."""
+    return 1024 * functional.cross_entropy(logits, target)
+
+
+def flat(logits: Tensor, target: Tensor) -> Tensor:
+    """A loss with no slope anywhere."""
+    return 0 * logits.sum()
+
+
+def steep(logits: Tensor, target: Tensor) -> Tensor:
+    """A loss whose value is finite and whose slope is not."""
+    return (logits - logits.detach()).abs().sqrt().sum()
+
+
+class OfItsOwnParameter(nn.Module):
+    """A loss that lets no gradient through to the logits; only its own parameter learns."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.offset = nn.Parameter(torch.ones(()))
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        return self.offset**2 + functional.cross_entropy(logits.detach(), target)
+
+
+class DecodesWithoutGradient(nn.Module):
+    """Cross-entropy of rounded logits; nothing comes back through its ``decode``."""
+
+    @torch.no_grad()
+    def decode(self, logits: Tensor) -> Tensor:
+        return logits.round(decimals=3)
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        return functional.cross_entropy(logits, target)

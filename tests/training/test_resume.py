@@ -24,6 +24,10 @@ CASES = {
         "model._target_=tests.training.models.Dropout", "schedule=warmup_step", "loss=focal",
     ),
     "a loss with a schedule": ("loss=custom", "loss._target_=tests.training.losses.Scheduled"),
+    "features, a schedule and a matched scale": (
+        "loss=large_margin_softmax", "loss_scale=match_ce", "model=convnet", "model.width=4",
+    ),
+    "running counts": ("loss=seesaw", "loss_scale=match_ce"),
     "learnable temperature": ("loss=temperature_scaled", "loss.learnable=true"),
 }  # fmt: skip
 

@@ -40,9 +40,7 @@ def context_data(comparison: Comparison, context: str) -> dict[str, Any]:
     split = "val" if comparison.split == "val" else "test"
     names = [f"histogram/cross_entropy/{name}" for name in LOSS_SPLITS]
     names += [f"reliability/{split}/{view}" for view in VIEWS]
-    arrays = {
-        arm: [record.arrays(names) for record in records] for arm, records in members.items()
-    }
+    arrays = {arm: [record.arrays(names) for record in records] for arm, records in members.items()}
     data = {
         "differences": _differences(comparison, context, number),
         "losses": _losses(arrays, first),

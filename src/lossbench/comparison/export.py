@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from lossbench.comparison.notes import measured
 from lossbench.comparison.table import metric_tags
-from lossbench.comparison.tables import Sheet, difference_sheet, summary_sheet
+from lossbench.comparison.tables import Sheet, sheets
 from lossbench.records import files
 
 if TYPE_CHECKING:
@@ -43,8 +43,8 @@ def write_markdown(comparison: Comparison, path: Path) -> Path:
         lines += [""] * bool(sentences)
         if context in comparison.notes:
             lines += [f"{escape('Here is ' + comparison.notes[context])}.", ""]
-        for sheet in (summary_sheet(comparison, context), difference_sheet(comparison, context)):
-            lines += _table(sheet) if sheet else []
+        for sheet in sheets(comparison, context):
+            lines += _table(sheet)
     remarks = [f"{gap.context}: {gap.sentence}" for gap in comparison.gaps]
     if remarks:
         lines += ["## Not used", "", *(f"- {escape(remark)}" for remark in remarks), ""]

@@ -19,6 +19,11 @@ def number(value: float) -> str:
     return f"{value:.3f}"
 
 
+def significant(value: float) -> str:
+    """Three significant digits, for ratios that span orders of magnitude."""
+    return UNDEFINED if math.isnan(value) else f"{value:.3g}"
+
+
 def plus_minus(mean: float, standard_error: float) -> str:
     """``mean ± standard error``; the mean alone where one seed has no error."""
     if math.isnan(mean) or math.isnan(standard_error):

@@ -13,7 +13,7 @@ from typing import Any
 
 import pandas as pd
 
-from lossbench.config import NOT_IDENTITY, leaves
+from lossbench.config import NEUTRAL, NOT_IDENTITY, leaves
 from lossbench.records import Record
 
 AXES = ("arm", "loss", "model")
@@ -72,4 +72,8 @@ def _differences(records: Sequence[Record]) -> list[str]:
 def _settings(record: Record) -> dict[str, Any]:
     ignored = {*NOT_IDENTITY, "seed"}
     entries = leaves(record.config())
-    return {key: value for key, value in entries if key not in ignored and value is not None}
+    return {
+        key: value
+        for key, value in entries
+        if key not in ignored and value not in (None, NEUTRAL.get(key))
+    }

@@ -62,6 +62,12 @@ TABLE = (
 )
 """The columns of the summary table, without the split."""
 
+GRADIENT = "train/gradient/relative_to_cross_entropy_first_epoch"
+"""The mean size of the loss's gradient over that of cross-entropy's, in the first epoch."""
+
+LOSS_SCALE = "train/gradient/loss_scale"
+"""What training multiplied the loss by, for the runs that did."""
+
 
 def split_of(tag: str) -> str:
     """The split of a tag: ``test`` for ``test/cls/accuracy``."""

@@ -6,11 +6,14 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from lossbench.comparison.compare import balanced_validation
+from lossbench.comparison.metrics import GRADIENT
 from lossbench.comparison.pairing import REQUIRED
 from lossbench.comparison.table import finished
 from lossbench.records import Record
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from lossbench.comparison.compare import Comparison
 
 
@@ -34,6 +37,7 @@ def measured(comparison: Comparison) -> list[str]:
         "Cross-entropy is one yardstick for all: the negative log-likelihood, in nats, of the "
         "logits as deployed, whatever a run was trained with. Prior-adjusted numbers use logits "
         "moved from the training prior to the prior of the split.",
+        *_gradient(done),
         _made_with(comparison),
     ]
 
@@ -56,6 +60,18 @@ def _pairing(comparison: Comparison) -> str:
         return f"A pair shares cell, seed and the fingerprints {required}; there is none here."
     found = matched.pop() if len(matched) == 1 else "as the table of differences says"
     return f"A pair shares cell, seed and the fingerprints {required}. Equal in the pairs: {found}."
+
+
+def _gradient(done: pd.DataFrame) -> list[str]:
+    if GRADIENT not in done or done[GRADIENT].isna().all():
+        return []
+    return [
+        "The size of a gradient is that of each sample with respect to the raw logits, as the "
+        "training steps saw them, summed over samples, over the same sum for cross-entropy of the "
+        "logits as deployed. It is that of the loss itself; training multiplied the loss by the "
+        "loss scale, if there is one (loss_scale=match_ce). SGD takes a constant factor for one on "
+        "the learning rate; AdamW hardly notices it."
+    ]
 
 
 def _made_with(comparison: Comparison) -> str:

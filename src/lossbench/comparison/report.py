@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from lossbench.comparison import figures
 from lossbench.comparison.aggregate import LOSS_SPLITS, VIEWS, context_data
 from lossbench.comparison.notes import measured
-from lossbench.comparison.tables import Sheet, difference_sheet, summary_sheet
+from lossbench.comparison.tables import sheets
 from lossbench.records import files
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def _sections(comparison: Comparison) -> tuple[list[dict[str, Any]], list[dict[s
             "title": context,
             "labels": [(number[label], label) for label in labels],
             "verdicts": [entry for entry in comparison.verdicts if entry.context == context],
-            "sheets": _sheets(comparison, context),
+            "sheets": sheets(comparison, context),
             "gaps": [gap for gap in comparison.gaps if gap.context == context],
         }
         for context, labels in comparison.ranked.items()
@@ -113,11 +113,6 @@ def _sections(comparison: Comparison) -> tuple[list[dict[str, Any]], list[dict[s
         data.append(found)
         section["figures"] = _figures(found)
     return sections, data
-
-
-def _sheets(comparison: Comparison, context: str) -> list[Sheet]:
-    sheets = (summary_sheet(comparison, context), difference_sheet(comparison, context))
-    return [sheet for sheet in sheets if sheet]
 
 
 def _bytes(section: dict[str, Any]) -> int:

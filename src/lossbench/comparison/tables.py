@@ -21,6 +21,12 @@ class Sheet:
     rows: tuple[tuple[str, ...], ...]
 
 
+def sheets(comparison: Comparison, context: str) -> list[Sheet]:
+    """All tables of one context, those that there are."""
+    made = [make(comparison, context) for make in (summary_sheet, difference_sheet, gradient_sheet)]
+    return [sheet for sheet in made if sheet]
+
+
 def summary_sheet(comparison: Comparison, context: str) -> Sheet:
     """n, mean ± standard error of every summary metric, and the t-interval of the one that decides.
 
@@ -75,3 +81,27 @@ def difference_sheet(comparison: Comparison, context: str) -> Sheet | None:
         *("p", "Holm p", "paired seeds", "equal fingerprints", "verdict"),
     )
     return Sheet(f"Paired differences to {comparison.baseline}", head, tuple(rows))
+
+
+def gradient_sheet(comparison: Comparison, context: str) -> Sheet | None:
+    """The learning rate hidden in each loss, means over seeds; None if no run has measured it.
+
+    One row per label. The loss scale has a column where a run has one.
+    """
+    runs = comparison.done[context]
+    known = [tag for tag in (metrics.GRADIENT, metrics.LOSS_SCALE) if tag in runs.columns]
+    means = runs.groupby("label")[known].mean().dropna(axis="columns", how="all")
+    if means.empty:
+        return None
+    words = {
+        metrics.GRADIENT: "gradient relative to cross-entropy, first epoch",
+        metrics.LOSS_SCALE: "loss scale",
+    }
+    values = means.T.to_dict("list")
+    rows = [
+        (label, *(formats.significant(value) for value in values[label]))
+        for label in comparison.ranked[context]
+    ]
+    head = (comparison.by, *(words[tag] for tag in means.columns))
+    caption = "Size of the loss's gradient, before the loss scale, mean over seeds"
+    return Sheet(caption, head, tuple(rows))

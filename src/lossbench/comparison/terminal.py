@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from lossbench.comparison.tables import Sheet, difference_sheet, summary_sheet
+from lossbench.comparison.tables import Sheet, sheets
 from lossbench.comparison.verdict import BETTER, WORSE
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ STYLES = {BETTER: "green", WORSE: "red"}
 
 
 def show(comparison: Comparison, console: Console | None = None) -> None:
-    """Print ``comparison``: per context the verdicts and two tables, then gaps and files."""
+    """Print ``comparison``: per context the verdicts and the tables, then gaps and files."""
     console = console or Console()
     for context in comparison.ranked:
         console.print(Text(f"\n{comparison.study}: {context}", style="bold"), soft_wrap=True)
@@ -28,9 +28,8 @@ def show(comparison: Comparison, console: Console | None = None) -> None:
             if entry.context == context:
                 sentence = Text(entry.sentence, style=STYLES.get(entry.word, ""))
                 console.print(sentence, soft_wrap=True)
-        for sheet in (summary_sheet(comparison, context), difference_sheet(comparison, context)):
-            if sheet:
-                _print_sheet(sheet, console)
+        for sheet in sheets(comparison, context):
+            _print_sheet(sheet, console)
     remarks = [f"not used: {gap.context}: {gap.sentence}" for gap in comparison.gaps]
     remarks += [f"note: {context}: {note}" for context, note in comparison.notes.items()]
     for remark in remarks:

@@ -21,13 +21,19 @@ __all__ = ["create_loss", "list_losses"]
 
 
 def create_loss(
-    name: str, *, class_counts: Any = None, reduction: str = "mean", **parameters: Any
+    name: str,
+    *,
+    class_counts: Any = None,
+    reduction: str = "mean",
+    ignore_index: int = -100,
+    **parameters: Any,
 ) -> Loss:
     """The loss called ``name``, an ``nn.Module`` (see `lossbench.losses.contract.Loss`).
 
     ``class_counts``  training samples per class, in class order; a loss that does not need them
                       ignores them, so that a caller may always pass them
     ``reduction``     "mean" or "sum" for a scalar, "none" for one value per sample
+    ``ignore_index``  samples with this target have no loss, no gradient and no part in the mean
     ``parameters``    those of the catalogue; what is left out has its default
 
     Raises `InputError` for an unknown name, parameter or reduction, a value out of range, and
@@ -35,7 +41,9 @@ def create_loss(
     """
     module, class_name = facts(name).implementation.split(":")
     build: type[Loss] = getattr(import_module(module), class_name)
-    return build(class_counts=class_counts, reduction=reduction, **parameters)
+    return build(
+        class_counts=class_counts, reduction=reduction, ignore_index=ignore_index, **parameters
+    )
 
 
 def list_losses() -> list[str]:

@@ -5,13 +5,25 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from lossbench.errors import InputError, unknown
-from lossbench.losses.entries import adjustment, focusing, likelihood, reweighting
+from lossbench.losses.entries import (
+    adjustment,
+    calibration,
+    focusing,
+    likelihood,
+    margin,
+    regression,
+    reweighting,
+    robust,
+)
 from lossbench.losses.schema import LossFacts
 from lossbench.parameters import Parameter, Value
 
 __all__ = ["LOSSES", "LossFacts", "Parameter", "check_parameters", "facts"]
 
-_FAMILIES = (likelihood, focusing, reweighting, adjustment)
+_FAMILIES = (
+    *(likelihood, regression, focusing, calibration),
+    *(reweighting, adjustment, robust, margin),
+)
 
 LOSSES: dict[str, LossFacts] = {
     entry.key: entry for family in _FAMILIES for entry in family.ENTRIES

@@ -7,6 +7,8 @@ and a thin subclass of `Loss` that hands it the parameters.
 from __future__ import annotations
 
 import reprlib
+from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any, ClassVar
 
 import torch
@@ -14,6 +16,8 @@ from torch import Tensor, nn
 
 from lossbench.errors import InputError, unknown
 from lossbench.losses.catalogue import LossFacts, check_parameters, facts
+from lossbench.losses.display import docstring
+from lossbench.losses.schema import IGNORE_INDEX
 
 REDUCTIONS = ("mean", "sum", "none")
 
@@ -21,17 +25,21 @@ REDUCTIONS = ("mean", "sum", "none")
 class Loss(nn.Module):
     """``loss(logits, target)``: a scalar, or one value per sample with ``reduction="none"``.
 
-    ``logits``  (N, C), any floating dtype. 16-bit logits are computed in float32 whatever autocast
-                says, and float64 stays float64; the result has the dtype of the computation.
-    ``target``  (N,) int64 class indices or, where the catalogue says so, (N, C) probabilities.
+    ``logits``    (N, C), any floating dtype. 16-bit logits are computed in float32 whatever
+                  autocast says, and float64 stays float64; the result has that dtype.
+    ``target``    (N,) int64 class indices or, where the catalogue says so, (N, C) probabilities.
+    ``features``  (N, F), what the head was given, and ``weight`` (C, F), the head's weight: for the
+                  losses that need features; the others ignore both.
 
     The mean divides by N, or by the sum of the class weights of the targets (``normalizer``).
-    Ignored samples have no loss, no gradient and no part in that number; a mean over nothing is 0.
+    Samples whose target is ``ignore_index`` have no loss, no gradient and no part in that number;
+    a mean over nothing is 0. A penalty on the whole batch is added to the loss of every sample.
 
-    Parameters are those of the catalogue, kept as attributes: numbers as python numbers, one
-    number per class as a float64 buffer. A subclass names its ``key`` and defines `per_sample`;
-    it may define `prepare`, `class_weight`, `decode`, `set_epoch` and `log_prior_shift`. Every
-    one-dimensional buffer has an entry per class, and its length is checked against the logits.
+    Parameters are those of the catalogue, kept as attributes: a number per class as a float64
+    buffer, all else as python values. A subclass names its ``key`` and defines `per_sample`; it may
+    define `prepare`, `class_weight`, `batch_penalty`, `observe`, `deployed` and `log_prior_shift`.
+    Every one-dimensional buffer has an entry per class, and its length is checked against the
+    logits. All state is in persistent buffers.
 
     Raises `InputError` for bad parameters, class counts, shapes, dtypes and target values. On CUDA
     and under torch.compile a bad target value is an assertion on the device, which nothing waits
@@ -40,23 +48,42 @@ class Loss(nn.Module):
 
     key: ClassVar[str]
     normalizer: str = "batch"
-    ignore_index: int | None = None
     class_counts: Tensor
+    epoch: Tensor
+    max_epochs: Tensor
+    ignore_index: int
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if cls.__doc__ is None:
+            cls.__doc__ = docstring(cls.key)
 
     def __init__(
-        self, *, class_counts: Any = None, reduction: str = "mean", **parameters: Any
+        self,
+        *,
+        class_counts: Any = None,
+        reduction: str = "mean",
+        ignore_index: int = -100,
+        **parameters: Any,
     ) -> None:
         super().__init__()
         if reduction not in REDUCTIONS:
             raise unknown("reduction", reduction, REDUCTIONS)
         self.reduction = reduction
         for name, value in check_parameters(self.key, parameters).items():
-            if isinstance(value, list):
+            kind = next(p.kind for p in self.facts.parameters if p.name == name)
+            if kind == "per_class" and value is not None:
                 self.register_buffer(name, torch.tensor(value, dtype=torch.float64))
             else:
                 setattr(self, name, value)
+        # last: it is also a parameter of cross_entropy, whose config names it
+        IGNORE_INDEX.check(ignore_index, "ignore_index")
+        self.ignore_index = ignore_index
         if "class_counts" in self.facts.needs:
             self.register_buffer("class_counts", checked_counts(class_counts, self.key))
+        if "epoch" in self.facts.needs:
+            self.register_buffer("epoch", torch.zeros((), dtype=torch.float64))
+            self.register_buffer("max_epochs", torch.ones((), dtype=torch.float64))
         self.prepare()
 
     @property
@@ -73,12 +100,32 @@ class Loss(nn.Module):
         """Derive buffers and parameters; called once, when the attributes are set."""
 
     def per_sample(self, logits: Tensor, target: Tensor) -> Tensor:
-        """(N,) losses of checked input: the call of the functional core."""
+        """(N,) losses of checked input: the call of the functional core.
+
+        Losses that need features have ``features`` and ``weight`` as further arguments.
+        """
         raise NotImplementedError
 
-    def decode(self, logits: Tensor) -> Tensor:
-        """The logits to deploy and to evaluate: here, the logits."""
+    def deployed(self, logits: Tensor) -> Tensor:
+        """What `decode` gives, of logits in float32 or better."""
         return logits
+
+    def batch_penalty(self, logits: Tensor, target: Tensor, kept: Tensor | None) -> Tensor | None:
+        """A scalar on the whole batch, or None; ``kept`` (N,) bool says which samples count."""
+        return None
+
+    def observe(self, target: Tensor, classes: int, kept: Tensor | None) -> None:
+        """Take a training batch's targets into the running state, before its losses."""
+
+    def decode(
+        self, logits: Tensor, features: Tensor | None = None, weight: Tensor | None = None
+    ) -> Tensor:
+        """The logits to deploy and to evaluate, (N, C), in float32 or better.
+
+        No margin and no class frequency is in them. Raises `InputError` where they are made of the
+        features too (sphereface) and those are missing.
+        """
+        return self.deployed(at_least_float32(logits))
 
     def log_prior_shift(self) -> Tensor | None:
         """s, (C,) float64, such that decode(logits) estimates log p(x|y) + log π_train + s + const.
@@ -91,38 +138,69 @@ class Loss(nn.Module):
         return None if self.class_weight is None else self.class_weight.log()
 
     def set_epoch(self, epoch: int, max_epochs: int) -> None:
-        """Tell the loss the epoch (from 0) of ``max_epochs``; most losses do not care."""
+        """Tell the loss that ``epoch`` (from 0) of ``max_epochs`` begins; most do not care.
 
-    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        Raises `InputError` unless 0 <= epoch < max_epochs.
+        """
+        if not 0 <= epoch < max_epochs:
+            raise InputError(
+                f"epoch={epoch} is not allowed: from 0 to max_epochs - 1, {max_epochs - 1} here"
+            )
+        if "epoch" in self.facts.needs:
+            self.epoch.fill_(epoch)
+            self.max_epochs.fill_(max_epochs)
+
+    def forward(
+        self,
+        logits: Tensor,
+        target: Tensor,
+        features: Tensor | None = None,
+        weight: Tensor | None = None,
+    ) -> Tensor:
         """The reduced loss; see the class."""
         check_shapes(logits, target, self.facts)
         self._check_width(logits.shape[1])
-        with torch.autocast(logits.device.type, enabled=False):
-            logits = logits if logits.dtype == torch.float64 else logits.float()
+        device = logits.device.type
+        low_precision = torch.is_autocast_enabled(device)
+        with torch.autocast(device, enabled=False) if low_precision else nullcontext():
+            logits = at_least_float32(logits)
+            head = self._head(logits, features, weight)
+            per_sample: Callable[..., Tensor] = self.per_sample
             if target.dim() == 2:
                 check_probabilities(target, self.ignore_index)
-                return reduce(self.per_sample(logits, target.to(logits.dtype)), self.reduction)
-            check_classes(target, logits.shape[1], self.ignore_index)
-            kept = None
-            if self.ignore_index is not None:
-                kept = target != self.ignore_index
+                losses = per_sample(logits, target.to(logits.dtype), *head)
+                return reduce(losses, self.reduction)
+            kept = kept_samples(target, logits.shape[1], self.ignore_index)
+            if kept is not None:
                 target = target.where(kept, 0)
-            losses = self.per_sample(logits, target)
-            share = None if kept is None else kept.to(losses.dtype)
+            if self.training:
+                self.observe(target, logits.shape[1], kept)
+            losses = per_sample(logits, target, *head)
+            penalty = self.batch_penalty(logits, target, kept)
+            if penalty is not None:
+                losses = losses + penalty
+            share = None
+            if self.class_weight is not None and self.normalizer == "weights":
+                share = self.class_weight.to(losses.dtype)[target]
             if kept is not None:
                 losses = losses.where(kept, 0)
-            if self.class_weight is not None and self.normalizer == "weights":
-                weight = self.class_weight.to(losses.dtype)[target]
-                share = weight if share is None else weight * share
+                share = kept.to(losses.dtype) if share is None else share.where(kept, 0)
             return reduce(losses, self.reduction, share)
 
     def extra_repr(self) -> str:
         names = [p.name for p in self.facts.parameters if p.kind != "per_class"]
         return ", ".join(f"{name}={getattr(self, name)!r}" for name in [*names, "reduction"])
 
+    def _head(
+        self, logits: Tensor, features: Tensor | None, weight: Tensor | None
+    ) -> tuple[Tensor | None, ...]:
+        if "features" not in self.facts.needs:
+            return ()
+        return checked_head(self.key, logits, features, weight)
+
     def _check_width(self, classes: int) -> None:
         for name, buffer in self._buffers.items():
-            if buffer is not None and buffer.dim() == 1 and len(buffer) != classes:
+            if buffer is not None and buffer.dim() == 1 and len(buffer) not in (0, classes):
                 raise InputError(
                     f"{name} has {len(buffer)} entries but the logits have {classes} classes: "
                     "give one per class"
@@ -152,13 +230,17 @@ def reduce(losses: Tensor, reduction: str, share: Tensor | None = None) -> Tenso
     """
     if reduction == "none":
         return losses
-    total = losses.sum()
-    if reduction == "sum":
-        return total
+    if reduction == "sum" or not len(losses):
+        return losses.sum()
     if share is None:
-        return total / max(len(losses), 1)
+        return losses.mean()
     count = share.sum()
-    return total / count.where(count > 0, 1)
+    return losses.sum() / count.where(count > 0, 1)
+
+
+def at_least_float32(tensor: Tensor) -> Tensor:
+    """``tensor`` as it is if it is float64, else in float32."""
+    return tensor if tensor.dtype == torch.float64 else tensor.float()
 
 
 def cast(vector: Tensor | None, logits: Tensor) -> Tensor | None:
@@ -219,20 +301,27 @@ def check_shapes(logits: Tensor, target: Tensor, about: LossFacts) -> None:
         raise InputError(f"class indices of {target.dtype} are not allowed: call target.long()")
 
 
-def check_classes(target: Tensor, classes: int, ignore_index: int | None = None) -> None:
-    """Raise `InputError` for a class index that is not in 0..classes-1, nor ``ignore_index``."""
-    good, allowed = (target >= 0) & (target < classes), f"a class index from 0 to {classes - 1}"
-    if ignore_index is not None:
-        good, allowed = good | (target == ignore_index), f"{allowed}, or ignore_index"
-    _require(good, target, allowed)
+def kept_samples(target: Tensor, classes: int, ignore_index: int) -> Tensor | None:
+    """(N,) bool, which targets are not ``ignore_index``; None where that is known to be all.
+
+    Raises `InputError` for a class index that is not in 0..classes-1, nor ``ignore_index``.
+    """
+    if _may_look(target):
+        low, high = (int(end) for end in target.aminmax()) if len(target) else (0, 0)
+        if low >= 0 and high < classes and not low <= ignore_index <= high:
+            return None
+    kept = target != ignore_index
+    good = ((target >= 0) & (target < classes)) | ~kept
+    _require(good, target, f"a class index from 0 to {classes - 1}, or ignore_index")
+    return kept
 
 
-def check_probabilities(target: Tensor, ignore_index: int | None = None) -> None:
+def check_probabilities(target: Tensor, ignore_index: int) -> None:
     """Raise `InputError` for a row that has negative entries or does not sum to 1.
 
     An ``ignore_index`` that names a class is refused too: a row of probabilities has no index.
     """
-    if ignore_index is not None and ignore_index >= 0:
+    if ignore_index >= 0:
         raise InputError(f"ignore_index={ignore_index} is not allowed for (N, C) targets")
     total = target.sum(dim=1, dtype=torch.promote_types(target.dtype, torch.float32))
     tolerance = max(1e-4, 4 * torch.finfo(target.dtype).eps)
@@ -240,12 +329,42 @@ def check_probabilities(target: Tensor, ignore_index: int | None = None) -> None
     _require(good, target, "probabilities that sum to 1")
 
 
+def checked_head(
+    loss: str, logits: Tensor, features: Tensor | None, weight: Tensor | None
+) -> tuple[Tensor, Tensor | None]:
+    """``features`` and ``weight`` in the dtype of the computation.
+
+    Raises `InputError` if the features are missing or a shape does not fit.
+    """
+    if features is None:
+        raise InputError(f"{loss} needs features: call loss(logits, target, features=...)")
+    n, classes = logits.shape
+    if features.dim() != 2 or len(features) != n or not features.is_floating_point():
+        raise InputError(
+            f"features of shape {tuple(features.shape)} and {features.dtype} are not allowed: give "
+            f"({n}, F) of a floating dtype, what the head was given"
+        )
+    if weight is None:
+        return features.to(logits.dtype), None
+    if tuple(weight.shape) != (classes, features.shape[1]):
+        raise InputError(
+            f"weight of shape {tuple(weight.shape)} is not allowed: give "
+            f"({classes}, {features.shape[1]}), the weight of the head"
+        )
+    return features.to(logits.dtype), weight.to(logits.dtype)
+
+
+def _may_look(tensor: Tensor) -> bool:
+    """Whether reading a value costs no wait: not on CUDA, nor while a graph is compiled."""
+    return not (tensor.is_cuda or torch.compiler.is_compiling())
+
+
 def _require(good: Tensor, target: Tensor, allowed: str) -> None:
     """Raise `InputError` for the first target that is not ``good`` (N,).
 
-    On CUDA, where looking would wait for the device, and in a compiled graph: assert there.
+    Where looking would wait for the device, and in a compiled graph: assert there.
     """
-    if good.is_cuda or torch.compiler.is_compiling():
+    if not _may_look(good):
         torch._assert_async(good.all(), f"a target is not allowed: {allowed}")
     elif not good.all():
         value = reprlib.repr(target[~good][0].tolist())

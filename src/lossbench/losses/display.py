@@ -1,45 +1,171 @@
-"""`lossbench losses`: the catalogue as a table, or one loss with all that is known of it."""
+"""`lossbench losses`: the catalogue as a table, or one loss with all that is known of it.
+
+The README's table and the docstrings of the loss classes are rendered here too, from the same
+facts. Nothing here imports torch but the drawing of an anatomy, when it is asked for.
+
+The README's table is written anew by ``python -m lossbench.losses.display README.md``.
+"""
 
 from __future__ import annotations
 
+import json
+import re
+import sys
 import textwrap
+from collections.abc import Iterable
+from itertools import groupby
+from pathlib import Path
 
-from lossbench.errors import InputError
-from lossbench.losses.catalogue import LOSSES, facts
+from lossbench.errors import InputError, unknown
+from lossbench.losses.catalogue import LOSSES, LossFacts, facts
+from lossbench.parameters import Parameter
 
-WIDTH = 96
+WIDTH = 100
+"""Columns of the terminal that everything fits."""
+AT_MOST = 8
+"""Losses in one figure; beyond that colours cannot be told apart."""
+MARKERS = ("<!-- losses: python -m lossbench.losses.display README.md -->", "<!-- losses end -->")
+"""What encloses the table in the README; the first says how it is made."""
+
+_OPTIONS = {
+    "--anatomy": "names of losses with commas between them, as in focal,gce",
+    "--out": "a file that ends in .svg, .png or .pdf",
+}
+_SOFT_TARGETS = {
+    "direct": "taken directly",
+    "mixed": "by mixing two losses: lam * loss(z, a) + (1 - lam) * loss(z, b)",
+    "none": "not defined",
+}
+_NEEDS = {
+    "class_counts": "class_counts (training samples per class)",
+    "epoch": "epoch (call set_epoch)",
+    "features": "features (what the head was given, at the call)",
+    "batch": "batch (it couples the samples of a batch)",
+    "state": "state (it counts what it was trained on)",
+}
 
 
 def losses_command(arguments: list[str]) -> int:
-    """Print the catalogue, or the facts of the loss that ``arguments`` name."""
-    if len(arguments) > 1 or any(argument.startswith("-") for argument in arguments):
-        raise InputError(f"lossbench losses takes no more than the NAME of a loss, not {arguments}")
-    print(describe(arguments[0]) if arguments else table())
+    """Print the catalogue, or the facts and the anatomy of losses, as ``arguments`` say.
+
+    NAME                the facts, then the anatomy as a text chart
+    --anatomy A,B,...   the anatomy of several losses
+    --out FILE          the anatomy as a figure in FILE instead of the chart
+
+    Raises `InputError` before anything is printed for arguments that are not these.
+    """
+    name, names, path = _read(arguments)
+    if name:
+        print(describe(name), flush=True)  # at once; torch takes seconds
+    elif not names:
+        print(table())
+        return 0
+    from lossbench.losses.anatomy import anatomy
+    from lossbench.losses.drawing import text_chart, write_figure
+
+    reference = anatomy("cross_entropy")[0]
+    curves = [curve for key in names or [name] for curve in anatomy(key)]
+    if path is None:
+        print(("\n" if name else "") + text_chart(curves, reference))
+    else:
+        write_figure(path, curves, reference)
+        print(f"anatomy: {path}")
     return 0
 
 
+def _read(arguments: list[str]) -> tuple[str, list[str], Path | None]:
+    """(NAME or "", the losses of --anatomy, the path of --out), all checked."""
+    options: dict[str, str] = {}
+    names = []
+    rest = iter(arguments)
+    for argument in rest:
+        option, equals, value = argument.partition("=")
+        if not option.startswith("-"):
+            names.append(argument)
+        elif option not in _OPTIONS:
+            raise unknown("option of lossbench losses", option, _OPTIONS)
+        elif option in options:
+            raise InputError(f"{option} is given twice: give it once")
+        else:
+            options[option] = value if equals else next(rest, "")
+            if not options[option] or options[option].startswith("-"):
+                raise InputError(f"{option} needs {_OPTIONS[option]}")
+    if len(names) > 1:
+        several = ",".join(names)
+        raise InputError(f"{len(names)} losses are named; for several: --anatomy {several}")
+    if names and "--anatomy" in options:
+        raise InputError(f"give either the NAME {names[0]} or --anatomy, not both")
+    if "--out" in options and not names and "--anatomy" not in options:
+        raise InputError("--out needs a loss to draw: give its NAME or --anatomy A,B")
+    chosen = _checked_names(options["--anatomy"]) if "--anatomy" in options else []
+    name = facts(names[0]).key if names else ""
+    return name, chosen, _checked_path(options["--out"]) if "--out" in options else None
+
+
+def _checked_names(text: str) -> list[str]:
+    names = text.split(",")
+    if not all(names):
+        raise InputError(f"--anatomy {text} is not allowed: {_OPTIONS['--anatomy']}")
+    for name in names:
+        facts(name)
+        if names.count(name) > 1:
+            raise InputError(f"--anatomy names {name} twice: name it once")
+    if len(names) > AT_MOST:
+        raise InputError(f"--anatomy takes at most {AT_MOST} losses, not {len(names)}")
+    return names
+
+
+def _checked_path(text: str) -> Path:
+    from tempfile import TemporaryFile
+
+    path = Path(text)
+    if path.suffix.lower() not in (".svg", ".png", ".pdf"):
+        raise InputError(f"--out {text} is not allowed: {_OPTIONS['--out']}")
+    try:
+        if not path.parent.is_dir():
+            raise InputError(f"--out {text}: there is no folder {path.parent}; make it first")
+        if path.is_dir():
+            raise InputError(f"--out {text} is a folder: name a file")
+        with TemporaryFile(dir=path.parent):  # asks the file system, and leaves nothing
+            pass
+    except OSError as error:
+        raise InputError(f"--out {text} cannot be written: {error.strerror}") from None
+    return path
+
+
 def table() -> str:
-    """One line per loss: name, family, what it needs, source."""
-    rows = [("loss", "family", "needs", "source")]
-    rows += [
-        (entry.key, entry.family, ", ".join(sorted(entry.needs)) or "-", entry.source)
-        for entry in LOSSES.values()
-    ]
-    widths = [max(len(row[column]) for row in rows) for column in range(3)]
+    """Family by family, one line per loss: its name, what it needs, who proposed it."""
+    needed = {entry.key: " ".join(sorted(entry.needs)) or "-" for entry in LOSSES.values()}
+    key_width = max(map(len, LOSSES))
+    needs_width = max(map(len, needed.values()))
+
+    def line(key: str, needs: str, source: str) -> str:
+        start = f"  {key:{key_width}}  {needs:{needs_width}}  "
+        return start + textwrap.shorten(source, WIDTH - len(start), placeholder=" ...")
+
+    lines = [line("loss", "needs", "source")]
+    for family, entries in _families():
+        lines += ["", family]
+        lines += [line(e.key, needed[e.key], short_source(e.source)) for e in entries]
     return "\n".join(
-        "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[3]])
-        for row in rows
+        [*lines, "", f"{len(LOSSES)} losses. One with all that is known: lossbench losses NAME"]
     )
+
+
+def short_source(source: str) -> str:
+    """``source`` without titles and remarks in brackets: "Lin et al., ICCV 2017"."""
+    papers = [paper.strip().split(", ") for paper in re.sub(r"\(.*?\)", "", source).split(";")]
+    return ", ".join(dict.fromkeys(part for paper in papers for part in (paper[0], paper[-1])))
+
+
+def _families() -> Iterable[tuple[str, list[LossFacts]]]:
+    by_family = groupby(LOSSES.values(), key=lambda entry: entry.family)
+    return [(family, list(entries)) for family, entries in by_family]
 
 
 def describe(name: str) -> str:
     """Formula, source, parameters with ranges, when it helps and when it fails."""
     entry = facts(name)
-    soft = {
-        "direct": "taken directly",
-        "mixed": "by mixing two losses: lam * loss(z, a) + (1 - lam) * loss(z, b)",
-        "none": "not defined",
-    }
     parts = [
         f"{entry.key} ({entry.family})",
         _block("formula", entry.formula),
@@ -47,24 +173,93 @@ def describe(name: str) -> str:
         _block("what it does", entry.summary),
         _block("helps when", entry.helps),
         _block("fails when", entry.fails),
-        _block("needs", ", ".join(sorted(entry.needs)) or "nothing but logits and targets"),
-        _block("soft targets", soft[entry.soft_targets]),
+        _block("needs", _needs(entry)),
+        _block("soft targets", _SOFT_TARGETS[entry.soft_targets]),
         _block("proper", "yes" if entry.proper else "no"),
         _block("head", entry.heads),
+        *(_block(f"loss.{p.name}", _parameter(p)) for p in entry.parameters),
     ]
-    for parameter in entry.parameters:
-        default = "null" if parameter.default is None else parameter.default
-        words = f"{parameter.text}. Default {default}; allowed: {parameter.allowed}."
-        parts.append(_block(f"loss.{parameter.name}", words))
     return "\n".join(parts)
 
 
-def _block(title: str, text: str) -> str:
-    indent = " " * 20
+def docstring(key: str) -> str:
+    """The facts of the loss ``key`` as the docstring of its class, without indentation."""
+    entry = facts(key)
+    raises = ["shapes, dtypes and target values that `Loss` does not take"]
+    raises += ["a parameter out of its range"] if entry.parameters else []
+    if "class_counts" in entry.needs:
+        raises.append("class counts that are missing or not positive integers")
+    raises += ["missing features"] if "features" in entry.needs else []
+    paragraphs = [
+        _wrap(entry.summary),
+        _wrap(entry.formula, " " * 4, " " * 4),
+        "\n".join(
+            [
+                _block("Helps when", entry.helps, 0),
+                _block("Fails when", entry.fails, 0),
+                _block("Needs", _needs(entry), 0),
+                _block("Soft targets", _SOFT_TARGETS[entry.soft_targets], 0),
+                _block("Proper", "yes" if entry.proper else "no", 0),
+                _block("Head", entry.heads, 0),
+            ]
+        ),
+        "\n".join(_block(f"``{p.name}``", _parameter(p), 0) for p in entry.parameters),
+        _wrap(f"Raises `InputError` for {', '.join(raises)}."),
+        _wrap(f"Source: {entry.source}."),
+    ]
+    return "\n\n".join(filter(None, paragraphs))
+
+
+def _needs(entry: LossFacts) -> str:
+    return "; ".join(_NEEDS[need] for need in sorted(entry.needs)) or (
+        "nothing but logits and targets"
+    )
+
+
+def _parameter(parameter: Parameter) -> str:
+    default = parameter.default
+    default = default if isinstance(default, str) else json.dumps(default)
+    return f"{parameter.text}. Default {default}; allowed: {parameter.allowed}."
+
+
+def _block(title: str, text: str, indent: int = 2) -> str:
+    width = 22 + indent
+    return _wrap(text, f"{' ' * indent}{title} ".ljust(width), " " * width)
+
+
+def _wrap(text: str, first: str = "", indent: str = "") -> str:
     return textwrap.fill(
         text,
-        WIDTH,
-        initial_indent=f"  {title}".ljust(20),
+        WIDTH - 4,
+        initial_indent=first,
         subsequent_indent=indent,
         break_long_words=False,
+        break_on_hyphens=False,
     )
+
+
+def readme_table() -> str:
+    """Every loss as a row of a Markdown table: name, family, formula, source."""
+    rows = [("loss", "family", "formula", "source"), ("---",) * 4]
+    for entry in LOSSES.values():
+        formula = f"`{entry.formula}`".replace("|", "\\|")  # a bar ends a cell, in code too
+        rows.append((f"`{entry.key}`", entry.family, formula, entry.source))
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def with_table(readme: str) -> str:
+    """``readme`` with `readme_table` between the two `MARKERS`.
+
+    Raises `InputError` unless each of them is there once, in that order.
+    """
+    start, end = MARKERS
+    before, found_start, rest = readme.partition(start)
+    _, found_end, after = rest.partition(end)
+    if not found_start or not found_end or start in after or end in after:
+        raise InputError(f"the README must hold {start} and, after it, {end}, once each")
+    return f"{before}{start}\n{readme_table()}\n{end}{after}"
+
+
+if __name__ == "__main__":
+    page = Path(sys.argv[1])
+    page.write_text(with_table(page.read_text(encoding="utf-8")), encoding="utf-8")

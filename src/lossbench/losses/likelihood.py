@@ -1,14 +1,21 @@
-"""Log-likelihood losses: cross-entropy, smoothed, tempered."""
+"""Log-likelihood losses: cross-entropy, smoothed, tempered, one-vs-rest; and the hinge.
+
+Here as in every family, a functional core takes ``logits`` (N, C) and ``target``, (N,) int64 or,
+for losses that take them, (N, C) probabilities in the dtype of the logits; vectors with an entry
+per class are (C,) in that dtype too. It checks nothing and gives (N,).
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lossbench.errors import InputError
+from lossbench.losses.closed_form import closed_form
 from lossbench.losses.contract import Loss, cast
 
 _RESCALE_POWER = {"none": 0, "T": 1, "T2": 2}
@@ -17,19 +24,13 @@ _RESCALE_POWER = {"none": 0, "T": 1, "T2": 2}
 def cross_entropy(
     logits: Tensor, target: Tensor, weight: Tensor | None = None, label_smoothing: float = 0.0
 ) -> Tensor:
-    """−Σ_j t_j w_j log p_j with p = softmax(z), and t = (1−ε)t + ε/C under label smoothing.
-
-    ``logits`` (N, C), ``target`` (N,) int64 or (N, C) in the dtype of the logits, ``weight`` (C,)
-    in that dtype; gives (N,). Good, JRSS B 1952.
-    """
+    """`CrossEntropy` per sample."""
     return F.cross_entropy(
         logits, target, weight, reduction="none", label_smoothing=label_smoothing
     )
 
 
 class CrossEntropy(Loss):
-    """`cross_entropy`; class indices equal to ``ignore_index`` are left out."""
-
     key = "cross_entropy"
     weight: Tensor | None
     label_smoothing: float
@@ -42,6 +43,16 @@ class CrossEntropy(Loss):
         return cross_entropy(logits, target, cast(self.weight, logits), self.label_smoothing)
 
 
+def miss(nll: Tensor) -> Tensor:
+    """1−p_y from −log p_y; value and gradient to all digits at both ends.
+
+    The gradient of expm1 is its result plus 1, in which a small p_y drowns: in float32 below 1e-7.
+    So the value is expm1's and the gradient exp's.
+    """
+    p = torch.exp(-nll)
+    return (p.detach() - p) - torch.expm1(-nll.detach())
+
+
 def label_smoothing(
     logits: Tensor,
     target: Tensor,
@@ -49,11 +60,9 @@ def label_smoothing(
     variant: str = "uniform",
     weight: Tensor | None = None,
 ) -> Tensor:
-    """Cross-entropy with ε of the target spread over all classes, or over the C−1 others.
+    """`LabelSmoothing` per sample.
 
-    "uniform" is t' = (1−ε)t + ε/C; "off_target" is t' = (1−ε)t + ε(1−t)/(C−1), which is uniform
-    with ε·C/(C−1). Shapes and dtypes as `cross_entropy`. Raises `InputError` where off_target
-    would leave the true class less than the others. Szegedy et al., CVPR 2016.
+    Raises `InputError` where off_target would leave the true class less than the others.
     """
     classes = logits.shape[-1]
     spread = smoothing * classes / (classes - 1) if variant == "off_target" else smoothing
@@ -66,8 +75,6 @@ def label_smoothing(
 
 
 class LabelSmoothing(Loss):
-    """`label_smoothing`."""
-
     key = "label_smoothing"
     smoothing: float
     variant: str
@@ -85,18 +92,12 @@ class LabelSmoothing(Loss):
 def temperature_scaled(
     logits: Tensor, target: Tensor, temperature: float | Tensor = 2.0, rescale: str = "none"
 ) -> Tensor:
-    """CE(z/T) times 1, T or T² (``rescale`` "none", "T", "T2").
-
-    ``temperature`` is a positive number or a scalar tensor, which then gets a gradient. Shapes and
-    dtypes as `cross_entropy`. Hinton et al. 2015.
-    """
+    """`TemperatureScaled` per sample; a temperature that is a scalar tensor gets a gradient."""
     losses = cross_entropy(logits / temperature, target)
     return losses * temperature ** _RESCALE_POWER[rescale]
 
 
 class TemperatureScaled(Loss):
-    """`temperature_scaled`; with ``learnable``, log T is a parameter of the module."""
-
     key = "temperature_scaled"
     temperature: float
     rescale: str
@@ -109,7 +110,7 @@ class TemperatureScaled(Loss):
     def per_sample(self, logits: Tensor, target: Tensor) -> Tensor:
         return temperature_scaled(logits, target, self._current(logits), self.rescale)
 
-    def decode(self, logits: Tensor) -> Tensor:
+    def deployed(self, logits: Tensor) -> Tensor:
         """z/T, with the T learned so far."""
         return logits / self._current(logits)
 
@@ -117,3 +118,123 @@ class TemperatureScaled(Loss):
         if self.learnable:
             return self.log_temperature.to(logits.dtype).exp()
         return self.temperature
+
+
+def softplus(x: Tensor) -> Tensor:
+    """log(1 + e^x) = −log σ(−x), exact: beyond 40 it is x to float64's last digit."""
+    return F.softplus(x, threshold=40)
+
+
+ValueAndSlope = Callable[[Tensor], tuple[Tensor, Tensor]]
+
+
+def one_vs_rest(
+    logits: Tensor,
+    target: Tensor,
+    positive: ValueAndSlope,
+    negative: ValueAndSlope,
+    positive_weight: Tensor | None = None,
+) -> Tensor:
+    """Σ_j t_j w_j positive(z_j) + (1−t_j) negative(z_j), (N,); w is ``positive_weight`` (C,).
+
+    ``positive`` and ``negative`` give the loss of one class and its slope, elementwise.
+    """
+
+    def work(z: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        losses, slope = negative(z)
+        if target.dim() == 2:
+            true, true_slope = weighted(*positive(z), positive_weight)
+            return losses.lerp(true, target).sum(1), slope.lerp(true_slope, target)
+        column = target[:, None]
+        weight = None if positive_weight is None else positive_weight[column]
+        true, true_slope = weighted(*positive(z.gather(1, column)), weight)
+        return losses.scatter(1, column, true).sum(1), slope.scatter(1, column, true_slope)
+
+    return closed_form(logits, target, work)
+
+
+def weighted(losses: Tensor, slope: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Losses and slope times ``weight``, if there is one."""
+    return (losses, slope) if weight is None else (losses * weight, slope * weight)
+
+
+def log_loss(z: Tensor) -> tuple[Tensor, Tensor]:
+    """−log(1 − σ(z)), the loss of a negative, and its slope σ(z)."""
+    return softplus(z), z.sigmoid()
+
+
+def mirrored(negative: ValueAndSlope) -> ValueAndSlope:
+    """The loss of a positive, negative(−z), and its slope."""
+
+    def positive(z: Tensor) -> tuple[Tensor, Tensor]:
+        value, slope = negative(-z)
+        return value, -slope
+
+    return positive
+
+
+def over_classes(losses: Tensor, logits: Tensor, class_reduction: str) -> Tensor:
+    """Sums over the classes, (N,), as they are ("sum") or divided by C ("mean")."""
+    return losses / logits.shape[-1] if class_reduction == "mean" else losses
+
+
+def binary_cross_entropy(
+    logits: Tensor,
+    target: Tensor,
+    class_reduction: str = "mean",
+    pos_weight: Tensor | None = None,
+    smoothing: float = 0.0,
+) -> Tensor:
+    """`BinaryCrossEntropy` per sample.
+
+    It is linear in the target, so that smoothing mixes in the loss of the flat target.
+    """
+    positive = mirrored(log_loss)
+    losses = one_vs_rest(logits, target, positive, log_loss, pos_weight)
+    if smoothing:
+        flat = torch.full_like(logits, 1 / logits.shape[-1])
+        even = one_vs_rest(logits, flat, positive, log_loss, pos_weight)
+        losses = losses.lerp(even, smoothing)
+    return over_classes(losses, logits, class_reduction)
+
+
+class BinaryCrossEntropy(Loss):
+    key = "binary_cross_entropy"
+    class_reduction: str
+    pos_weight: Tensor | None
+    smoothing: float
+
+    def per_sample(self, logits: Tensor, target: Tensor) -> Tensor:
+        pos_weight = cast(self.pos_weight, logits)
+        return binary_cross_entropy(
+            logits, target, self.class_reduction, pos_weight, self.smoothing
+        )
+
+    def deployed(self, logits: Tensor) -> Tensor:
+        """log σ(z), which estimates log p(y|x)."""
+        return F.logsigmoid(logits)
+
+    def log_prior_shift(self) -> Tensor | None:
+        return None if self.pos_weight is None else self.pos_weight.log()
+
+
+def multi_margin(logits: Tensor, target: Tensor, margin: float = 1.0, p: int = 1) -> Tensor:
+    """`MultiMargin` per sample."""
+
+    def work(z: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        column = target[:, None]
+        lack = (margin + z - z.gather(1, column)).clamp(min=0).scatter(1, column, 0)
+        losses, slope = (lack.sum(1), lack.sign()) if p == 1 else (lack.square().sum(1), 2 * lack)
+        slope = slope.scatter(1, column, -slope.sum(1, keepdim=True)) / z.shape[-1]
+        return losses / z.shape[-1], slope
+
+    return closed_form(logits, target, work)
+
+
+class MultiMargin(Loss):
+    key = "multi_margin"
+    margin: float
+    p: int
+
+    def per_sample(self, logits: Tensor, target: Tensor) -> Tensor:
+        return multi_margin(logits, target, self.margin, self.p)

@@ -13,7 +13,9 @@ class LossFacts:
     """What there is to know about one loss before it is built.
 
     key             its name in configs, `create_loss` and tables
-    needs           what it must be given: "class_counts", "epoch", "features"
+    needs           what it takes besides logits and target: "class_counts"; "epoch" (`set_epoch`);
+                    "features" (of the head, at the call); "batch" (it couples the samples of a
+                    batch); "state" (it keeps running counts of what it was trained on)
     soft_targets    "direct": takes (N, C) probabilities; "mixed": mix two losses instead,
                     lam * loss(z, a) + (1 - lam) * loss(z, b); "none": neither
     proper          with the default parameters, the logits that minimise the expected loss, decoded
@@ -44,6 +46,12 @@ WEIGHT = Parameter(
     minimum=0,
     text="w_c, a factor on the loss of each class; null for none",
 )
+IGNORE_INDEX = Parameter(
+    name="ignore_index",
+    default=-100,
+    kind="integer",
+    text="samples with this target have no loss, no gradient and no part in the mean",
+)
 NORMALIZER = Parameter(
     name="normalizer",
     default="weights",
@@ -52,3 +60,17 @@ NORMALIZER = Parameter(
     text="what the mean divides by: the sum of the class weights of the targets (torch's rule; N "
     "for (N, C) targets), or N always",
 )
+
+
+def _over_classes(default: str) -> Parameter:
+    return Parameter(
+        name="class_reduction",
+        default=default,
+        kind="choice",
+        choices=("sum", "mean"),
+        text="R, over the classes of a sample; the mean is the sum divided by C",
+    )
+
+
+SUM_OVER_CLASSES = _over_classes("sum")
+MEAN_OVER_CLASSES = _over_classes("mean")

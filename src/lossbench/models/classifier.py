@@ -31,6 +31,11 @@ class Classifier(nn.Module):
         logits: Tensor = self.head(self.backbone(images))
         return logits
 
+    def with_features(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits ``(N, num_classes)`` and the features ``(N, F)`` that the head made them of."""
+        features: Tensor = self.backbone(images)
+        return self.head(features), features
+
 
 def build_classifier(
     backbone: Callable[[tuple[int, int, int]], nn.Module],

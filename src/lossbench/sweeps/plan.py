@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override
 
 CELL_GROUPS = ("data", "imbalance", "model")
-LABELLED = re.compile(r"loss(\..*)?|model\.head")  # what arm_label shows by itself
+LABELLED = re.compile(r"loss(\..*)?|loss_scale|model\.head")  # what arm_label shows by itself
 
 Compose = Callable[[list[str]], Config]
 

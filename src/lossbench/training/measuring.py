@@ -34,8 +34,8 @@ def measure(
     """Evaluate ``outputs`` of ``split`` under the yardstick and under the run's own ``loss``."""
     loss = objective.frozen(loss)
     with torch.no_grad():
-        decoded = objective.decode(loss, outputs.logits)
-        own = float(loss(outputs.logits, outputs.targets).mean())
+        decoded = objective.decode(loss, outputs.logits, **outputs.head)
+    own = objective.mean(loss, outputs)
     targets = outputs.targets.numpy()
     evaluation = evaluate(
         decoded.numpy(),
@@ -47,7 +47,7 @@ def measure(
     metrics = {f"{split}/{name}": value for name, value in evaluation.metrics.items()}
     metrics[f"{split}/loss/objective"] = own
     arrays = {_with_split(name, split): array for name, array in evaluation.arrays.items()}
-    values = objective.per_sample(loss, outputs.logits, outputs.targets)
+    values = objective.per_sample(loss, outputs)
     if values is not None:
         arrays[f"histogram/objective/{split}"] = loss_histogram(values, targets, len(class_names))
     return Measured(metrics, arrays, decoded)

@@ -2,26 +2,35 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
-import numpy as np
 import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
 from lossbench.seeding import derive_seed
+from lossbench.training import objective
+from lossbench.training.gradients import GradientSize, seed_generators, watched_batches
+from lossbench.training.passes import outputs_of
 
 
 @dataclass
 class Running:
-    """What the training steps of one epoch saw: logits in training mode, targets, losses."""
+    """What the training steps of one epoch saw: logits in training mode, targets, losses.
 
+    ``features`` are those of a loss that needs them, else none. ``gradients`` is measured at the
+    batches ``watched``.
+    """
+
+    watched: frozenset[int] = frozenset()
     logits: list[Tensor] = field(default_factory=list)
+    features: list[Tensor] = field(default_factory=list)
     targets: list[Tensor] = field(default_factory=list)
     losses: list[Tensor] = field(default_factory=list)
+    gradients: GradientSize = field(default_factory=GradientSize)
 
     def objective(self) -> float:
         """The mean training loss per sample over the epoch."""
@@ -36,6 +45,7 @@ class ClassificationModule(pl.LightningModule):
     The global generators are seeded afresh for each epoch, so that whatever a loss or a dropout
     draws, the next epoch begins like that of every other run of the seed, and a resumed run goes
     on bit for bit. ``schedule(epoch)`` is the factor on the learning rate at a (fractional) epoch.
+    ``loss_scale`` multiplies what is minimised; what is measured is the loss itself, without it.
     """
 
     def __init__(
@@ -52,6 +62,8 @@ class ClassificationModule(pl.LightningModule):
         self.make_optimizer = optimizer
         self.schedule = schedule
         self.seed = seed
+        self.loss_scale: float | None = None
+        self.needs_features = objective.needs_features(loss)
         self.running = Running()
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
@@ -63,14 +75,16 @@ class ClassificationModule(pl.LightningModule):
 
     def on_train_epoch_start(self) -> None:
         """Begin the epoch: its seeds and its place in the loss's schedule."""
-        epoch = self.current_epoch
-        seed = derive_seed(self.seed, "global", epoch)
-        torch.manual_seed(seed)
-        np.random.seed(seed % 2**32)
-        random.seed(seed)
-        self.running = Running()
+        seed_generators(derive_seed(self.seed, "global", self.current_epoch))
+        self.begin_epoch(
+            self.current_epoch, self.trainer.max_epochs or 1, int(self.trainer.num_training_batches)
+        )
+
+    def begin_epoch(self, epoch: int, max_epochs: int, batches: int) -> None:
+        """Forget the last epoch, and tell the loss where in its schedule it is."""
+        self.running = Running(watched_batches(batches))
         if hasattr(self.loss, "set_epoch"):
-            self.loss.set_epoch(epoch, self.trainer.max_epochs)
+            self.loss.set_epoch(epoch, max_epochs)
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Set the learning rate of this step."""
@@ -82,8 +96,8 @@ class ClassificationModule(pl.LightningModule):
     def training_step(self, batch: tuple[Tensor, Tensor, Tensor], batch_idx: int) -> Tensor:
         """The loss of one batch of (images, targets, sample ids)."""
         images, targets, _ = batch
-        logits = self.model(images)
-        loss = self.loss(logits, targets)
+        logits, head = outputs_of(self.model, images, self.needs_features)
+        loss = self.loss(logits, targets, **head)
         shape = getattr(loss, "shape", None)
         if shape not in ((), targets.shape[:1]):
             what = f"a tensor of shape {tuple(shape)}" if shape is not None else repr(type(loss))
@@ -95,4 +109,9 @@ class ClassificationModule(pl.LightningModule):
         self.running.logits.append(logits.detach())
         self.running.targets.append(targets)
         self.running.losses.append(loss.detach())
-        return loss
+        head = {name: tensor.detach() for name, tensor in head.items()}
+        self.running.features += [head["features"]] if self.needs_features else []
+        if batch_idx in self.running.watched:
+            decode = partial(objective.decode, self.loss, **head)
+            self.running.gradients.watch(loss, logits, targets, decode)
+        return loss if self.loss_scale is None else loss * self.loss_scale

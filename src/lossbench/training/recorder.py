@@ -29,7 +29,7 @@ from lossbench.tensorboard.writer import RunWriter
 from lossbench.training import objective
 from lossbench.training.measuring import Measured, measure
 from lossbench.training.module import ClassificationModule, Running
-from lossbench.training.passes import Outputs, collect
+from lossbench.training.passes import Outputs, collect, head_of, stored
 from lossbench.training.results import write_figures
 
 Report = Callable[[int, Mapping[str, float]], None]
@@ -154,7 +154,7 @@ class Recorder(pl.Callback):
         """One pass over ``split``, measured and remembered as the newest of that split."""
         plugin = trainer.precision_plugin
         batches = map(plugin.convert_input, self.loaders[split]())
-        outputs = collect(module.model, batches, plugin.forward_context())
+        outputs = collect(module.model, batches, plugin.forward_context(), module.needs_features)
         self.outputs[split] = outputs
         names, counts = self.data.class_names, self.data.class_counts
         try:
@@ -205,12 +205,16 @@ class Recorder(pl.Callback):
             )
         loss = objective.frozen(module.loss)
         logits = torch.cat(running.logits).float().cpu()
-        decoded = objective.decode(loss, logits).detach().numpy()
+        features = running.features
+        head = head_of(module.model, torch.cat(features)) if features else {}
+        decoded = objective.decode(loss, logits, **stored(head)).detach().numpy()
         targets = torch.cat(running.targets).cpu().numpy()
         return {
             "train/running/objective": value,
             "train/running/cross_entropy": float(cross_entropy(decoded, targets).mean()),
             "train/running/accuracy": float((decoded.argmax(axis=1) == targets).mean()),
+            "train/gradient/norm": running.gradients.norm,
+            "train/gradient/relative_to_cross_entropy": running.gradients.relative_to_cross_entropy,
         }
 
     def _histograms(self, split: str) -> list[tuple[str, np.ndarray]]:

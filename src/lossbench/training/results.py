@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,17 +23,32 @@ from lossbench.training.passes import Outputs
 HALF_PRECISION_ABOVE = 200 * 2**20  # bytes of float32 logits
 
 
+def gradient_metrics(rows: Sequence[Mapping[str, float]], scale: float | None) -> dict[str, float]:
+    """The gradient's size in the last epoch, beside cross-entropy's also in the first.
+
+    It is that of the loss itself; ``scale`` is what training multiplied the loss by, if anything.
+    """
+    size, relative = "train/gradient/norm", "train/gradient/relative_to_cross_entropy"
+    found = {tag: rows[-1].get(tag, math.nan) for tag in (size, relative)}
+    found[f"{relative}_first_epoch"] = rows[0].get(relative, math.nan)
+    return found | ({} if scale is None else {"train/gradient/loss_scale": scale})
+
+
 def final_metrics(
-    measured: dict[str, Measured], outputs: dict[str, Outputs], data: PreparedData
+    measured: dict[str, Measured],
+    outputs: dict[str, Outputs],
+    data: PreparedData,
+    head: str,
+    gradients: Mapping[str, float],
 ) -> dict[str, float | None]:
     """Every metric of every split, and each split's outputs under every loss of the catalogue.
 
-    What is undefined or infinite is None.
+    ``head`` is the model's, ``gradients`` are put beside them. What is not finite is None.
     """
-    found: dict[str, float] = {}
+    found: dict[str, float] = dict(gradients)
     for split, result in measured.items():
         found |= result.metrics
-        scores = objective.scores(result.decoded, outputs[split].targets, data.class_counts)
+        scores = objective.scores(result.decoded, outputs[split], data.class_counts, head)
         found |= {f"{split}/loss/{key}": value for key, value in scores.items()}
         # the yardstick is in float64; the catalogue's cross-entropy is the same up to rounding
         found |= {

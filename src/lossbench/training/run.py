@@ -20,6 +20,7 @@ from lossbench.records.record import CHECKPOINT, CONFIG, LOCK, TRACEBACK
 from lossbench.seeding import derive_seed
 from lossbench.training import build, objective, results
 from lossbench.training.environment import git_commit, hardware, prepare_process, versions
+from lossbench.training.gradients import matched_scale
 from lossbench.training.module import ClassificationModule
 from lossbench.training.outcome import (
     Outcome,
@@ -100,6 +101,11 @@ class Training:
         self.recorder.report = report
         report(0, {})
         try:
+            if self.run.config["loss_scale"] == "match_ce":
+                # the model is as it was built, in a resumed run too: the same constant
+                self.module.loss_scale = matched_scale(
+                    self.module, self.data.train_dataloader(), self.trainer, self.run.loss
+                )
             self._fit(readable_checkpoint(folder))
             metrics = self._finish()
         except Exception as error:
@@ -153,7 +159,11 @@ class Training:
         for split in recorder.loaders:  # a run resumed after its last epoch has measured none
             if split not in recorder.measured:
                 recorder.evaluate(split, self.trainer, self.module)
-        metrics = results.final_metrics(recorder.measured, recorder.outputs, self.prepared)
+        gradients = results.gradient_metrics(recorder.rows, self.module.loss_scale)
+        head = self.run.config["model"]["head"]
+        metrics = results.final_metrics(
+            recorder.measured, recorder.outputs, self.prepared, head, gradients
+        )
         results.write_arrays(folder, recorder.measured)
         results.write_outputs(folder, recorder.measured, recorder.outputs)
         recorder.write_final(metrics)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lossbench.losses.schema import NORMALIZER, WEIGHT, LossFacts
+from lossbench.losses.schema import IGNORE_INDEX, MEAN_OVER_CLASSES, NORMALIZER, WEIGHT, LossFacts
 from lossbench.parameters import Parameter
 
 ENTRIES = (
@@ -29,12 +29,7 @@ ENTRIES = (
                 open_maximum=True,
                 text="share of the target that is spread evenly over all C classes",
             ),
-            Parameter(
-                name="ignore_index",
-                default=-100,
-                kind="integer",
-                text="samples with this target have no loss, no gradient and no part in the mean",
-            ),
+            IGNORE_INDEX,
             NORMALIZER,
         ),
     ),
@@ -112,6 +107,75 @@ ENTRIES = (
                 default=False,
                 kind="boolean",
                 text="learn log T with the weights of the model",
+            ),
+        ),
+    ),
+    LossFacts(
+        key="binary_cross_entropy",
+        family="likelihood",
+        source="Wightman et al., ResNet Strikes Back, 2021 (one sigmoid per class)",
+        formula="R_j [t'_j w_j softplus(−z_j) + (1−t'_j) softplus(z_j)],  t' = (1−ε)t + ε/C;  "
+        "deployed logits log σ(z)",
+        summary="One yes-or-no question per class instead of one choice among all.",
+        helps="Labels that may be incomplete or several at once, as under mixup; each class keeps "
+        "its own threshold.",
+        fails="With many classes nearly all terms are easy negatives, which hold the scores down "
+        "for long unless the bias starts at the log odds 1/C. The mean over classes makes its "
+        "gradient C times smaller than the sum: the learning rate does not carry over. pos_weight "
+        "shifts the odds and not the prior, so with it the loss is not proper.",
+        implementation="lossbench.losses.likelihood:BinaryCrossEntropy",
+        proper=True,
+        soft_targets="direct",
+        parameters=(
+            MEAN_OVER_CLASSES,
+            Parameter(
+                name="pos_weight",
+                optional=True,
+                kind="per_class",
+                minimum=0,
+                text="w_c, a factor on the term of the true class; null for none",
+            ),
+            Parameter(
+                name="smoothing",
+                default=0.0,
+                kind="number",
+                text="ε, the share of the target that is spread evenly over all classes",
+                minimum=0,
+                maximum=1,
+                open_maximum=True,
+            ),
+        ),
+    ),
+    LossFacts(
+        key="multi_margin",
+        family="likelihood",
+        source="Crammer & Singer, On the Algorithmic Implementation of Multiclass Kernel-based "
+        "Vector Machines, JMLR 2001",
+        formula="(1/C) Σ_{j≠y} max(0, m − z_y + z_j)^q  (q is p)",
+        summary="The hinge: no loss for a class that the target leads by the margin.",
+        helps="Only the decision counts, and samples that are safely right should stop pulling.",
+        fails="The logits are no probabilities: confidence and calibration mean nothing. In the "
+        "form that sums over all rivals it is not even consistent where no class has the majority "
+        "(Tewari & Bartlett 2007).",
+        implementation="lossbench.losses.likelihood:MultiMargin",
+        proper=False,
+        soft_targets="mixed",
+        parameters=(
+            Parameter(
+                name="margin",
+                default=1.0,
+                kind="number",
+                text="m, the lead that the target must have",
+                minimum=0,
+                open_minimum=True,
+            ),
+            Parameter(
+                name="p",
+                default=1,
+                kind="integer",
+                text="q, the power of the shortfall",
+                minimum=1,
+                maximum=2,
             ),
         ),
     ),
