@@ -55,7 +55,7 @@ def _inspect(arguments: list[str]) -> int:
 
 
 def _losses(arguments: list[str]) -> int:
-    from lossbench.losses.display import losses_command
+    from lossbench.losses_command import losses_command
 
     return losses_command(arguments)
 

@@ -10,12 +10,12 @@ import pytest
 import torch
 from scipy.special import log_softmax, logsumexp, softmax
 
+from lossbench.anatomy_figure import COLOURS, SHAPES, Scale, draw, text_chart, write_figure
 from lossbench.errors import InputError
 from lossbench.losses import list_losses
 from lossbench.losses.anatomy import COUNTS, Curve, anatomy
 from lossbench.losses.catalogue import facts
-from lossbench.losses.display import AT_MOST
-from lossbench.losses.drawing import COLOURS, SHAPES, Scale, draw, text_chart, write_figure
+from lossbench.losses_command import AT_MOST
 
 torch.set_num_threads(1)
 
@@ -374,7 +374,7 @@ def test_a_figure_that_cannot_be_written_leaves_the_old_file(reference, tmp_path
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("lossbench.losses.drawing.os.replace", full)
+    monkeypatch.setattr("lossbench.anatomy_figure.os.replace", full)
     with pytest.raises(InputError, match="cannot be written: No space left on device"):
         write_figure(file, anatomy("focal"), reference)
     assert file.read_text() == "old"

@@ -358,7 +358,7 @@ def test_any_logits_give_finite_losses_and_gradients(key, data):
 STATELESS = [key for key in list_losses() if "state" not in facts(key).needs]
 
 
-def compiled_agrees(key, backend):
+def assert_compiled_agrees(key, backend):
     parameters = CASES[key][-1]
     logits, target, extras = batch_for(key, dtype=torch.float32)
     loss = build(key, **parameters)
@@ -380,13 +380,13 @@ def compiled_agrees(key, backend):
 @pytest.mark.slow
 @pytest.mark.parametrize("key", STATELESS)
 def test_every_stateless_loss_is_one_graph(key):
-    compiled_agrees(key, "aot_eager")
+    assert_compiled_agrees(key, "aot_eager")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("key", ["cross_entropy", "sigmoid_focal", "normalized_focal", "ldam"])
 def test_compiled_loss_agrees(key):
-    compiled_agrees(key, "inductor")
+    assert_compiled_agrees(key, "inductor")
 
 
 @EVERY_LOSS

@@ -59,7 +59,7 @@ def reference(key, parameters, logits, target, extras, progress=0.0):
     return np.array(values), np.array(slopes)
 
 
-def agree(found, exact, relative, absolute):
+def assert_agree(found, exact, relative, absolute):
     """|found − exact| ≤ absolute + relative·|exact|, the gradient by its largest entry."""
     values, slopes = exact
     errors = np.abs(found[0] - values)
@@ -88,9 +88,9 @@ def test_value_and_gradient_are_those_of_the_reference(key, parameters, dtype):
         # learned temperature is kept in float32.
         size = logits.abs().amax(dim=1).double().numpy() * magnification(key, parameters)
         if dtype == torch.float64 and not parameters.get("learnable"):
-            agree(found, exact, 1e-11, 1e-14 + 1e-15 * size)
+            assert_agree(found, exact, 1e-11, 1e-14 + 1e-15 * size)
         else:
-            agree(found, exact, 5e-6, 1e-5 + 1e-7 * size)
+            assert_agree(found, exact, 5e-6, 1e-5 + 1e-7 * size)
 
 
 @pytest.mark.parametrize(
@@ -104,7 +104,7 @@ def test_every_epoch_is_that_of_the_reference(key, parameters, epoch):
     loss.set_epoch(epoch, 10)
     progress = epoch / 9 if key == "maxsup" else epoch / 10  # it ends in the last epoch
     exact = reference(key, parameters, logits, target, extras, progress)
-    agree(call(loss, logits, target, extras), exact, 1e-11, 1e-14)
+    assert_agree(call(loss, logits, target, extras), exact, 1e-11, 1e-14)
 
 
 @pytest.mark.parametrize(
@@ -116,7 +116,7 @@ def test_probabilities_as_target_match_the_reference(key, parameters):
     found = call(build(key, reduction="none", **parameters), logits, target, extras)
     exact = reference(key, parameters, logits, target, extras)
     tolerance = 1e-6 if parameters.get("learnable") else 1e-11
-    agree(found, exact, tolerance, 1e-14)
+    assert_agree(found, exact, tolerance, 1e-14)
 
 
 @pytest.mark.parametrize(

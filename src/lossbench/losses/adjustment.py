@@ -22,6 +22,8 @@ def logit_adjusted(logits: Tensor, target: Tensor, log_prior: Tensor, tau: float
 
 
 class LogitAdjusted(Loss):
+    """`logit_adjusted`; the catalogue's text takes the place of this line."""
+
     key = "logit_adjusted"
     tau: float
     log_prior: Tensor
@@ -37,6 +39,8 @@ class LogitAdjusted(Loss):
 
 
 class BalancedSoftmax(LogitAdjusted):
+    """`balanced_softmax`; the catalogue's text takes the place of this line."""
+
     key = "balanced_softmax"
     tau = 1.0  # log π is log n up to a constant, which softmax does not see
 
@@ -55,6 +59,8 @@ def vs(
 
 
 class VS(Loss):
+    """`vs`; the catalogue's text takes the place of this line."""
+
     key = "vs"
     gamma: float
     tau: float
@@ -79,6 +85,8 @@ def cdt(logits: Tensor, target: Tensor, factor: Tensor) -> Tensor:
 
 
 class CDT(Loss):
+    """`cdt`; the catalogue's text takes the place of this line."""
+
     key = "cdt"
     gamma: float
     factor: Tensor
@@ -116,6 +124,8 @@ def ldam(
 
 
 class LDAM(Loss):
+    """`ldam`; the catalogue's text takes the place of this line."""
+
     key = "ldam"
     max_margin: float
     scale: float
@@ -162,6 +172,8 @@ def seesaw(
 
 
 class Seesaw(Loss):
+    """`seesaw`; the catalogue's text takes the place of this line."""
+
     key = "seesaw"
     p: float
     q: float

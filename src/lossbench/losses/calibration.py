@@ -34,6 +34,8 @@ def mbls(
 
 
 class MbLS(Loss):
+    """`mbls`; the catalogue's text takes the place of this line."""
+
     key = "mbls"
     margin: float
     alpha: float
@@ -58,6 +60,8 @@ def confidence_penalty(logits: Tensor, target: Tensor, beta: float = 0.1) -> Ten
 
 
 class ConfidencePenalty(Loss):
+    """`confidence_penalty`; the catalogue's text takes the place of this line."""
+
     key = "confidence_penalty"
     beta: float
 
@@ -78,6 +82,8 @@ def maxsup(logits: Tensor, target: Tensor, alpha: float | Tensor = 0.1) -> Tenso
 
 
 class MaxSup(Loss):
+    """`maxsup`; the catalogue's text takes the place of this line."""
+
     key = "maxsup"
     alpha: float
     alpha_end: float
@@ -111,6 +117,8 @@ def normalised(logits: Tensor, temperature: float) -> Tensor:
 
 
 class LogitNorm(Loss):
+    """`logit_norm`; the catalogue's text takes the place of this line."""
+
     key = "logit_norm"
     temperature: float
 
@@ -143,6 +151,8 @@ def label_aware_smoothing(logits: Tensor, target: Tensor, spread: Tensor) -> Ten
 
 
 class LabelAwareSmoothing(Loss):
+    """`label_aware_smoothing`; the catalogue's text takes the place of this line."""
+
     key = "label_aware_smoothing"
     smooth_head: float
     smooth_tail: float
@@ -175,6 +185,8 @@ def mmce_penalty(logits: Tensor, target: Tensor, kept: Tensor | None = None) -> 
 
 
 class MMCE(Loss):
+    """`mmce`; the catalogue's text takes the place of this line."""
+
     key = "mmce"
     coefficient: float
 

@@ -55,8 +55,7 @@ class Loss(nn.Module):
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
-        if cls.__doc__ is None:
-            cls.__doc__ = docstring(cls.key)
+        cls.__doc__ = docstring(cls.key)  # one text, here and on the command line
 
     def __init__(
         self,

@@ -63,6 +63,8 @@ def _tiny(x: Tensor) -> float:
 
 
 class Focal(Loss):
+    """`focal`; the catalogue's text takes the place of this line."""
+
     key = "focal"
     gamma: float
     alpha: Tensor | None
@@ -111,6 +113,8 @@ def sigmoid_focal(
 
 
 class SigmoidFocal(Loss):
+    """`sigmoid_focal`; the catalogue's text takes the place of this line."""
+
     key = "sigmoid_focal"
     gamma: float
     alpha: float | None
@@ -143,6 +147,8 @@ def focal_flsd(
 
 
 class FocalFLSD(Loss):
+    """`focal_flsd`; the catalogue's text takes the place of this line."""
+
     key = "focal_flsd"
     thresholds: list[float]
     gammas: list[float]
@@ -177,6 +183,8 @@ def dual_focal(logits: Tensor, target: Tensor, gamma: float = 5.0) -> Tensor:
 
 
 class DualFocal(Loss):
+    """`dual_focal`; the catalogue's text takes the place of this line."""
+
     key = "dual_focal"
     gamma: float
 
@@ -196,6 +204,8 @@ def poly1(logits: Tensor, target: Tensor, epsilon: float = 2.0, gamma: float = 0
 
 
 class Poly1(Loss):
+    """`poly1`; the catalogue's text takes the place of this line."""
+
     key = "poly1"
     epsilon: float
     gamma: float
@@ -234,6 +244,8 @@ def asymmetric(
 
 
 class Asymmetric(Loss):
+    """`asymmetric`; the catalogue's text takes the place of this line."""
+
     key = "asymmetric"
     gamma_pos: float
     gamma_neg: float
@@ -274,6 +286,8 @@ def asymmetric_ovr(
 
 
 class AsymmetricOVR(Loss):
+    """`asymmetric_ovr`; the catalogue's text takes the place of this line."""
+
     key = "asymmetric_ovr"
     gamma_pos: float
     gamma_neg: float

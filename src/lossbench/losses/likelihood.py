@@ -31,6 +31,8 @@ def cross_entropy(
 
 
 class CrossEntropy(Loss):
+    """`cross_entropy`; the catalogue's text takes the place of this line."""
+
     key = "cross_entropy"
     weight: Tensor | None
     label_smoothing: float
@@ -75,6 +77,8 @@ def label_smoothing(
 
 
 class LabelSmoothing(Loss):
+    """`label_smoothing`; the catalogue's text takes the place of this line."""
+
     key = "label_smoothing"
     smoothing: float
     variant: str
@@ -98,6 +102,8 @@ def temperature_scaled(
 
 
 class TemperatureScaled(Loss):
+    """`temperature_scaled`; the catalogue's text takes the place of this line."""
+
     key = "temperature_scaled"
     temperature: float
     rescale: str
@@ -199,6 +205,8 @@ def binary_cross_entropy(
 
 
 class BinaryCrossEntropy(Loss):
+    """`binary_cross_entropy`; the catalogue's text takes the place of this line."""
+
     key = "binary_cross_entropy"
     class_reduction: str
     pos_weight: Tensor | None
@@ -232,6 +240,8 @@ def multi_margin(logits: Tensor, target: Tensor, margin: float = 1.0, p: int = 1
 
 
 class MultiMargin(Loss):
+    """`multi_margin`; the catalogue's text takes the place of this line."""
+
     key = "multi_margin"
     margin: float
     p: int

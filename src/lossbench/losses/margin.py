@@ -23,6 +23,8 @@ def norm_softmax(logits: Tensor, target: Tensor, scale: float = 30.0) -> Tensor:
 
 
 class NormSoftmax(Loss):
+    """`norm_softmax`; the catalogue's text takes the place of this line."""
+
     key = "norm_softmax"
     scale: float
 
@@ -40,6 +42,8 @@ def am_softmax(logits: Tensor, target: Tensor, scale: float = 30.0, margin: floa
 
 
 class AMSoftmax(NormSoftmax):
+    """`am_softmax`; the catalogue's text takes the place of this line."""
+
     key = "am_softmax"
     margin: float
 
@@ -69,6 +73,8 @@ def arcface(
 
 
 class ArcFace(NormSoftmax):
+    """`arcface`; the catalogue's text takes the place of this line."""
+
     key = "arcface"
     margin: float
     fallback: str
@@ -126,6 +132,8 @@ def large_margin_softmax(
 
 
 class LargeMarginSoftmax(Loss):
+    """`large_margin_softmax`; the catalogue's text takes the place of this line."""
+
     key = "large_margin_softmax"
     margin: int
     annealing: list[float]
@@ -166,6 +174,8 @@ def sphereface(
 
 
 class SphereFace(Loss):
+    """`sphereface`; the catalogue's text takes the place of this line."""
+
     key = "sphereface"
     margin: int
     annealing: list[float]

@@ -41,6 +41,8 @@ def l1(logits: Tensor, target: Tensor, class_reduction: str = "sum") -> Tensor:
 
 
 class L1(Loss):
+    """`l1`; the catalogue's text takes the place of this line."""
+
     key = "l1"
     class_reduction: str
 
@@ -55,6 +57,8 @@ def mse(logits: Tensor, target: Tensor, class_reduction: str = "sum") -> Tensor:
 
 
 class MSE(Loss):
+    """`mse`; the catalogue's text takes the place of this line."""
+
     key = "mse"
     class_reduction: str
 
@@ -75,6 +79,8 @@ def smooth_l1(
 
 
 class SmoothL1(Loss):
+    """`smooth_l1`; the catalogue's text takes the place of this line."""
+
     key = "smooth_l1"
     beta: float
     class_reduction: str
@@ -94,6 +100,8 @@ def huber(
 
 
 class Huber(Loss):
+    """`huber`; the catalogue's text takes the place of this line."""
+
     key = "huber"
     delta: float
     class_reduction: str

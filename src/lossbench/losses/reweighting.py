@@ -35,6 +35,8 @@ def summing_to_classes(weight: Tensor) -> Tensor:
 
 
 class InverseFrequency(Loss):
+    """`inverse_frequency`; the catalogue's text takes the place of this line."""
+
     key = "inverse_frequency"
     power: float
     weight: Tensor
@@ -51,6 +53,8 @@ class InverseFrequency(Loss):
 
 
 class ClassBalanced(Loss):
+    """`class_balanced`; the catalogue's text takes the place of this line."""
+
     key = "class_balanced"
     beta: float
     weight: Tensor
@@ -76,6 +80,8 @@ def class_balanced_bce(logits: Tensor, target: Tensor, weight: Tensor) -> Tensor
 
 
 class ClassBalancedBCE(ClassBalanced):
+    """`class_balanced_bce`; the catalogue's text takes the place of this line."""
+
     key = "class_balanced_bce"
 
     def per_sample(self, logits: Tensor, target: Tensor) -> Tensor:
@@ -96,6 +102,8 @@ def class_balanced_focal(
 
 
 class ClassBalancedFocal(ClassBalanced):
+    """`class_balanced_focal`; the catalogue's text takes the place of this line."""
+
     key = "class_balanced_focal"
     gamma: float
     activation: str
@@ -132,6 +140,8 @@ def influence_balanced(
 
 
 class InfluenceBalanced(Loss):
+    """`influence_balanced`; the catalogue's text takes the place of this line."""
+
     key = "influence_balanced"
     alpha: float
     epsilon: float

@@ -16,6 +16,8 @@ def mae(logits: Tensor, target: Tensor) -> Tensor:
 
 
 class MAE(Loss):
+    """`mae`; the catalogue's text takes the place of this line."""
+
     key = "mae"
 
     def per_sample(self, logits: Tensor, target: Tensor) -> Tensor:
@@ -28,6 +30,8 @@ def gce(logits: Tensor, target: Tensor, q: float = 0.7) -> Tensor:
 
 
 class GCE(Loss):
+    """`gce`; the catalogue's text takes the place of this line."""
+
     key = "gce"
     q: float
 
@@ -41,6 +45,8 @@ def reverse_ce(logits: Tensor, target: Tensor, log_zero: float = -4.0) -> Tensor
 
 
 class ReverseCE(Loss):
+    """`reverse_ce`; the catalogue's text takes the place of this line."""
+
     key = "reverse_ce"
     log_zero: float
 
@@ -57,6 +63,8 @@ def sce(
 
 
 class SCE(Loss):
+    """`sce`; the catalogue's text takes the place of this line."""
+
     key = "sce"
     alpha: float
     beta: float
@@ -78,6 +86,8 @@ def nce(logits: Tensor, target: Tensor) -> Tensor:
 
 
 class NCE(Loss):
+    """`nce`; the catalogue's text takes the place of this line."""
+
     key = "nce"
 
     def per_sample(self, logits: Tensor, target: Tensor) -> Tensor:
@@ -91,6 +101,8 @@ def nce_mae(logits: Tensor, target: Tensor, alpha: float = 1.0, beta: float = 1.
 
 
 class NCEMAE(Loss):
+    """`nce_mae`; the catalogue's text takes the place of this line."""
+
     key = "nce_mae"
     alpha: float
     beta: float
@@ -107,6 +119,8 @@ def nce_rce(
 
 
 class NCERCE(Loss):
+    """`nce_rce`; the catalogue's text takes the place of this line."""
+
     key = "nce_rce"
     alpha: float
     beta: float
@@ -137,6 +151,8 @@ def normalized_focal(logits: Tensor, target: Tensor, gamma: float = 0.5) -> Tens
 
 
 class NormalizedFocal(Loss):
+    """`normalized_focal`; the catalogue's text takes the place of this line."""
+
     key = "normalized_focal"
     gamma: float
 
@@ -205,6 +221,8 @@ def _entropy(y: Tensor, a: float) -> Tensor:
 
 
 class BiTempered(Loss):
+    """`bi_tempered`; the catalogue's text takes the place of this line."""
+
     key = "bi_tempered"
     t1: float
     t2: float
