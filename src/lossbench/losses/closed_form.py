@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 _BLOCK = 2**17
 """Entries of the logits that are worked on at once."""
@@ -28,13 +27,34 @@ class _ClosedForm(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor], output: Tensor) -> None:
-        ctx.save_for_backward(inputs[2])
+        logits, _, slope = inputs
+        ctx.save_for_backward(logits, slope)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-        (slope,) = ctx.saved_tensors
-        return grad[:, None] * slope, None, None
+        logits, slope = ctx.saved_tensors
+        gradient = grad[:, None] * slope
+        if torch.is_grad_enabled():  # somebody may ask for a second derivative
+            gradient = _Refusal.apply(gradient, logits)
+        return gradient, None, None
+
+
+class _Refusal(torch.autograd.Function):
+    """Marks a gradient whose own derivative, a constant's, autograd would take for 0."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(gradient: Tensor, logits: Tensor) -> Tensor:
+        return gradient.clone()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
+        pass
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[None, None]:
+        raise RuntimeError("this loss has no second derivative: its gradient is computed by hand")
 
 
 def closed_form(
