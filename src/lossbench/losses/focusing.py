@@ -85,9 +85,9 @@ def modulated(gamma: float, detach_weight: bool = False) -> ValueAndSlope:
 
     def negative(z: Tensor) -> tuple[Tensor, Tensor]:
         loss = softplus(z)
-        power = z - loss  # log σ(z)
-        slope = power.exp()
-        power = (gamma * power).exp()
+        log_sigma = z - loss
+        slope = log_sigma.exp()
+        power = (gamma * log_sigma).exp()
         if not detach_weight:
             slope = slope + gamma * (loss - slope * loss)  # σ + γ (1−σ) loss
         return loss * power, slope * power
@@ -267,8 +267,7 @@ def asymmetric_ovr(
     """`AsymmetricOVR` per sample; for (N, C) targets the expected loss, linear in the target."""
 
     def clipped(z: Tensor) -> tuple[Tensor, Tensor]:
-        # log q^γ would be below what exp is fast for wherever a class is clipped; where q is 0, so
-        # are loss and gain
+        # where a class is clipped q is 0, and with it loss and gain
         rest = (-z).sigmoid()  # 1−σ(z)
         left = (rest + clip).clamp(max=1)  # 1−q
         q = 1 - left

@@ -138,7 +138,7 @@ def normalized_focal(logits: Tensor, target: Tensor, gamma: float = 0.5) -> Tens
 
     def work(z: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         log_p, column = z.log_softmax(1), target[:, None]
-        missed = miss(-log_p).clamp_min(torch.finfo(log_p.dtype).tiny)
+        missed = (-torch.expm1(log_p)).clamp_min(torch.finfo(log_p.dtype).tiny)
         slope = missed.pow(gamma)
         terms = slope * log_p
         slope = slope + gamma * (terms - terms / missed)
