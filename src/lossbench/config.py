@@ -173,7 +173,7 @@ def check_loss(config: Config) -> None:
         hint = ", or compare on it with loss=norm_softmax" if head == "cosine" else ""
         raise InputError(
             f"model.head={head} is not allowed for loss={loss['name']}: it needs a {heads} head; "
-            f"add model.head={heads}{hint}"
+            f"add model.head={heads}{hint}; to sweep losses with different heads name arms (README)"
         )
 
 

@@ -12,8 +12,10 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+import torch
 
 from lossbench.losses.catalogue import LOSSES
+from lossbench.models.heads import CosineHead
 from lossbench.records import read_study
 
 ROOT = Path(__file__).parents[2]
@@ -58,13 +60,38 @@ def test_every_command_of_the_readme_runs(place: Path) -> None:
     shown = [command for command in commands() if command[0] != "lossbench"]
     assert shown == [["bash", "scripts/demo.sh"], ["bash", "scripts/test.sh"]]  # .ci/run runs both
     assert {path.name for path in (place / "runs").iterdir()} == {
-        "default", "digits_quickstart", "mine", "own",
+        "default", "digits_quickstart", "heads", "mine", "own",
     }  # fmt: skip
-    for study, runs in {"mine": 9, "digits_quickstart": 25, "own": 4, "default": 2}.items():
+    counts = {"mine": 9, "digits_quickstart": 25, "own": 4, "heads": 6, "default": 2}
+    for study, runs in counts.items():
         records = read_study(place / "runs" / study)
         assert [record.status for record in records] == ["done"] * runs
     for name in ("results.csv", "results.md", "report.html"):
         assert (place / "runs" / "mine" / "comparison" / name).stat().st_size > 500
+
+
+def test_arms_with_different_heads_are_paired(place: Path) -> None:
+    results = (place / "runs" / "heads" / "comparison" / "results.md").read_text()
+    assert results.count("subset, init, batches") >= 2
+
+
+def test_the_training_loop_of_the_readme_runs() -> None:
+    head = CosineHead(3, 4)
+    batches = [(torch.randn(8, 3), torch.tensor([0, 1, 2, 3] * 2))]
+    names = {
+        "epochs": 2,
+        "batches": batches,
+        "backbone": torch.nn.Identity(),
+        "head": head,
+        "optimizer": torch.optim.SGD(head.parameters(), lr=0.1),
+    }
+    before = head.weight.clone()
+    (loop,) = blocks("py")
+    exec(loop, names)
+    assert not torch.equal(head.weight, before)
+    assert names["loss"].epoch == 1
+    lengths = batches[0][0].norm(dim=1, keepdim=True)
+    torch.testing.assert_close(names["deployed"], lengths * names["cosines"])
 
 
 def test_parts_of_ones_own_are_used(place: Path) -> None:

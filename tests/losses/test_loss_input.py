@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import numpy as np
 import pytest
 import torch
@@ -103,7 +105,7 @@ def test_numbers_per_class_must_fit_the_logits(key, parameters):
 @pytest.mark.parametrize(
     ("features", "weight", "message"),
     [
-        (None, torch.ones(5, 3), "needs features: call"),
+        (None, torch.ones(5, 3), "needs features: give features="),
         (torch.ones(3, 3), torch.ones(5, 3), r"features of shape \(3, 3\)"),
         (torch.ones(4), torch.ones(5, 3), r"features of shape \(4,\)"),
         (torch.ones(4, 3).long(), torch.ones(5, 3), "torch.int64"),
@@ -164,3 +166,32 @@ def test_counts_that_are_not_needed_are_ignored(key):
 def test_an_unknown_reduction_is_refused(key):
     with pytest.raises(InputError, match="unknown reduction 'average'"):
         build(key, reduction="average")
+
+
+@EVERY_LOSS
+def test_class_weights_at_the_call_are_refused(key):
+    logits, target, extras = batch_for(key)
+    given = {**extras, "weight": torch.ones(5, dtype=torch.float64)}
+    with pytest.raises(InputError, match=r"weight of shape \(5,\) is not allowed.*head"):
+        build(key)(logits, target, **given)
+
+
+@EVERY_LOSS
+def test_what_is_no_tensor_is_refused(key):
+    logits, target, extras = batch_for(key)
+    for wrong in ((logits.tolist(), target), (logits.numpy(), target), (logits, target.tolist())):
+        with pytest.raises(InputError, match="are not allowed: give a torch"):
+            build(key)(*wrong, **extras)
+
+
+@pytest.mark.parametrize("key", TAKE_PROBABILITIES)
+def test_a_target_that_wants_a_gradient_gets_it_or_is_refused(key):
+    logits, _, extras = batch_for(key)
+    teacher = torch.zeros_like(logits).requires_grad_()
+    target = teacher.softmax(1)
+    with suppress(InputError):
+        build(key)(logits, target, **extras).backward()
+        assert teacher.grad.abs().max() > 0
+        return
+    with pytest.raises(InputError, match=r"give target.detach\(\)"):
+        build(key)(logits, target, **extras)

@@ -120,8 +120,7 @@ def evaluate(records: Sequence[Record], *, baseline: str, metric: str, by: str) 
     runs = run_table(records, by)
     fact = metrics.check(metric, metric_tags(runs), by)
     done = finished(runs)
-    if baseline not in set(done["label"]):
-        raise unknown("baseline", baseline, done["label"].unique())
+    baseline = known_baseline(baseline, done)
     columns = [metric, *metrics.columns(split_of(metric), runs.columns)]
     summary = summarise(runs, dict.fromkeys(columns))
     pairs = pair_runs(runs, records, baseline=baseline, metric=metric, by=by)
@@ -146,6 +145,18 @@ def evaluate(records: Sequence[Record], *, baseline: str, metric: str, by: str) 
         gaps=find_gaps(runs, metric),
         notes=_notes(ranked, baseline),
     )
+
+
+def known_baseline(baseline: str, done: pd.DataFrame) -> str:
+    """The label that ``baseline`` names: its own, or that of the only label with this loss."""
+    labels = set(done["label"])
+    if baseline in labels:
+        return baseline
+    with_loss = set(done.loc[done["loss"] == baseline, "label"])
+    if len(with_loss) == 1:
+        return with_loss.pop()
+    quoted = [f'"{label}"' for label in labels]
+    raise unknown("baseline", baseline, quoted if any("," in q for q in quoted) else labels)
 
 
 def _rank(

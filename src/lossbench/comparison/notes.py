@@ -69,8 +69,9 @@ def _gradient(done: pd.DataFrame) -> list[str]:
         "The size of a gradient is that of each sample with respect to the raw logits, as the "
         "training steps saw them, summed over samples, over the same sum for cross-entropy of the "
         "logits as deployed. It is that of the loss itself; training multiplied the loss by the "
-        "loss scale, if there is one (loss_scale=match_ce). SGD takes a constant factor for one on "
-        "the learning rate; AdamW hardly notices it."
+        "loss scale, if there is one (loss_scale=match_ce), measured before the first step: a loss "
+        "with a schedule is matched, and shown, as it begins. SGD takes a constant factor for one "
+        "on the learning rate; AdamW hardly notices it."
     ]
 
 

@@ -36,6 +36,11 @@ def create_loss(
     ``ignore_index``  samples with this target have no loss, no gradient and no part in the mean
     ``parameters``    those of the catalogue; what is left out has its default
 
+    Called as ``loss(logits, target)``; losses with needs (`lossbench losses`) also want
+    ``set_epoch(epoch, max_epochs)`` at the start of each epoch, or ``features=`` and ``weight=`` at
+    the call; those on a cosine head take cosines for logits. ``loss.decode(logits)`` are the logits
+    to deploy.
+
     Raises `InputError` for an unknown name, parameter or reduction, a value out of range, and
     class counts that are needed but missing, or are not positive integers.
     """

@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lossbench.errors import InputError
+
 _BLOCK = 2**17
 """Entries of the logits that are worked on at once."""
 
@@ -63,8 +65,14 @@ def closed_form(
     """The losses (N,) that ``work`` finds, with its slope as their gradient.
 
     ``work(z, target)`` gives losses (n,) and slope (n, C) for some of the samples, from logits
-    without a graph. A second derivative raises RuntimeError.
+    without a graph. A second derivative raises RuntimeError; a target that wants a gradient, which
+    would get none, `InputError`.
     """
+    if target.requires_grad:
+        raise InputError(
+            "a target that requires a gradient is not allowed for this loss, whose gradient is "
+            "computed by hand: give target.detach()"
+        )
     z = logits.detach()
     rows = max(1, _BLOCK // logits.shape[-1])
     if z.is_cuda or torch.compiler.is_compiling() or len(z) <= rows:

@@ -18,6 +18,7 @@ from lossbench.errors import InputError, unknown
 from lossbench.losses.catalogue import LossFacts, check_parameters, facts
 from lossbench.losses.display import docstring
 from lossbench.losses.schema import IGNORE_INDEX
+from lossbench.parameters import Parameter
 
 REDUCTIONS = ("mean", "sum", "none")
 
@@ -47,7 +48,7 @@ class Loss(nn.Module):
     """
 
     key: ClassVar[str]
-    normalizer: str = "batch"
+    normalizer: str = "batch"  # of a loss without class weights
     class_counts: Tensor
     epoch: Tensor
     max_epochs: Tensor
@@ -69,13 +70,15 @@ class Loss(nn.Module):
         if reduction not in REDUCTIONS:
             raise unknown("reduction", reduction, REDUCTIONS)
         self.reduction = reduction
-        for name, value in check_parameters(self.key, parameters).items():
-            kind = next(p.kind for p in self.facts.parameters if p.name == name)
-            if kind == "per_class" and value is not None:
-                self.register_buffer(name, torch.tensor(value, dtype=torch.float64))
+        checked = check_parameters(self.key, parameters)
+        for parameter in self.facts.parameters:
+            value = checked[parameter.name]
+            if parameter.kind == "per_class" and value is not None:
+                self.register_buffer(parameter.name, torch.tensor(value, dtype=torch.float64))
             else:
-                setattr(self, name, value)
-        # last: it is also a parameter of cross_entropy, whose config names it
+                setattr(self, parameter.name, value)
+        # Every loss takes ignore_index. In cross_entropy's config it is a parameter too: there the
+        # loop has just set it, to its default.
         IGNORE_INDEX.check(ignore_index, "ignore_index")
         self.ignore_index = ignore_index
         if "class_counts" in self.facts.needs:
@@ -141,10 +144,9 @@ class Loss(nn.Module):
 
         Raises `InputError` unless 0 <= epoch < max_epochs.
         """
-        if not 0 <= epoch < max_epochs:
-            raise InputError(
-                f"epoch={epoch} is not allowed: from 0 to max_epochs - 1, {max_epochs - 1} here"
-            )
+        whole = Parameter(name="max_epochs", kind="integer", minimum=1)
+        last = int(whole.check(max_epochs, "max_epochs")) - 1  # type: ignore[arg-type]
+        Parameter(name="epoch", kind="integer", minimum=0, maximum=last).check(epoch, "epoch")
         if "epoch" in self.facts.needs:
             self.epoch.fill_(epoch)
             self.max_epochs.fill_(max_epochs)
@@ -159,13 +161,18 @@ class Loss(nn.Module):
         """The reduced loss; see the class."""
         check_shapes(logits, target, self.facts)
         self._check_width(logits.shape[1])
+        if weight is not None and weight.dim() != 2:
+            raise InputError(
+                f"weight of shape {tuple(weight.shape)} is not allowed at the call: there it is "
+                "the weight (C, F) of the head; class weights are given to create_loss"
+            )
         device = logits.device.type
         low_precision = torch.is_autocast_enabled(device)
         with torch.autocast(device, enabled=False) if low_precision else nullcontext():
             logits = at_least_float32(logits)
             head = self._head(logits, features, weight)
             per_sample: Callable[..., Tensor] = self.per_sample
-            if target.dim() == 2:
+            if target.dim() == 2:  # no row is ignored or counted; the mean divides by N, as torch's
                 check_probabilities(target, self.ignore_index)
                 losses = per_sample(logits, target.to(logits.dtype), *head)
                 return reduce(losses, self.reduction)
@@ -178,7 +185,7 @@ class Loss(nn.Module):
             penalty = self.batch_penalty(logits, target, kept)
             if penalty is not None:
                 losses = losses + penalty
-            share = None
+            share = None  # how much each sample counts in the denominator of the mean
             if self.class_weight is not None and self.normalizer == "weights":
                 share = self.class_weight.to(losses.dtype)[target]
             if kept is not None:
@@ -259,7 +266,9 @@ def checked_counts(class_counts: Any, loss: str) -> Tensor:
     try:
         counts = torch.as_tensor(class_counts, dtype=torch.float64, device="cpu").detach()
     except (TypeError, ValueError, RuntimeError):
-        raise InputError("class_counts must be a list of positive integers") from None
+        raise InputError(
+            f"class_counts={reprlib.repr(class_counts)} is not allowed: a list of positive integers"
+        ) from None
     if counts.dim() != 1 or len(counts) < 2:
         raise InputError(
             f"class_counts of shape {tuple(counts.shape)} are not allowed: give one positive "
@@ -268,14 +277,19 @@ def checked_counts(class_counts: Any, loss: str) -> Tensor:
     for index, count in enumerate(counts.tolist()):
         if not (0 < count < float("inf") and count.is_integer()):
             raise InputError(
-                f"class_counts[{index}]={count:g} is not allowed: a positive integer; leave out a "
-                "class that has no training samples"
+                f"class_counts[{index}]={count:g} is not allowed: a positive integer; a class "
+                "without training samples must leave the model, and the others be renumbered"
             )
     return counts.to(torch.int64)
 
 
 def check_shapes(logits: Tensor, target: Tensor, about: LossFacts) -> None:
     """Raise `InputError` unless the shapes and dtypes are those that the loss takes."""
+    for name, given in (("logits", logits), ("target", target)):
+        if not isinstance(given, Tensor):
+            raise InputError(
+                f"{name} of {type(given).__name__} are not allowed: give a torch.Tensor"
+            )
     shape = tuple(logits.shape)
     if len(shape) != 2 or shape[1] < 2:
         raise InputError(f"logits of shape {shape} are not allowed: (N, C) with C at least 2")
@@ -290,7 +304,10 @@ def check_shapes(logits: Tensor, target: Tensor, about: LossFacts) -> None:
             )
             raise InputError(f"{about.key} takes class indices, not (N, C) probabilities{hint}")
         if not target.is_floating_point():
-            raise InputError(f"(N, C) targets of {target.dtype} are not allowed: probabilities")
+            raise InputError(
+                f"(N, C) targets of {target.dtype} are not allowed: probabilities; call "
+                "target.float()"
+            )
     elif tuple(target.shape) != shape[:1]:
         raise InputError(
             f"target of shape {tuple(target.shape)} does not fit logits of shape {shape}: give "
@@ -311,7 +328,7 @@ def kept_samples(target: Tensor, classes: int, ignore_index: int) -> Tensor | No
             return None
     kept = target != ignore_index
     good = ((target >= 0) & (target < classes)) | ~kept
-    _require(good, target, f"a class index from 0 to {classes - 1}, or ignore_index")
+    _require(good, target, f"a class index from 0 to {classes - 1}, or ignore_index={ignore_index}")
     return kept
 
 
@@ -336,7 +353,9 @@ def checked_head(
     Raises `InputError` if the features are missing or a shape does not fit.
     """
     if features is None:
-        raise InputError(f"{loss} needs features: call loss(logits, target, features=...)")
+        raise InputError(
+            f"{loss} needs features: give features=, what the head was given, beside the logits"
+        )
     n, classes = logits.shape
     if features.dim() != 2 or len(features) != n or not features.is_floating_point():
         raise InputError(

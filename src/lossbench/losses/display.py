@@ -35,12 +35,13 @@ _NEEDS = {
     "features": "features (what the head was given, at the call)",
     "batch": "batch (it couples the samples of a batch)",
     "state": "state (it counts what it was trained on)",
+    "cosines": "cosines for logits (model.head=cosine)",
 }
 
 
 def table() -> str:
     """Family by family, one line per loss: its name, what it needs, who proposed it."""
-    needed = {entry.key: " ".join(sorted(entry.needs)) or "-" for entry in LOSSES.values()}
+    needed = {entry.key: " ".join(_needed(entry)) or "-" for entry in LOSSES.values()}
     key_width = max(map(len, LOSSES))
     needs_width = max(map(len, needed.values()))
 
@@ -115,10 +116,12 @@ def docstring(key: str) -> str:
     return "\n\n".join(filter(None, paragraphs))
 
 
+def _needed(entry: LossFacts) -> list[str]:
+    return sorted(entry.needs | ({"cosines"} if entry.heads == "cosine" else set()))
+
+
 def _needs(entry: LossFacts) -> str:
-    return "; ".join(_NEEDS[need] for need in sorted(entry.needs)) or (
-        "nothing but logits and targets"
-    )
+    return "; ".join(_NEEDS[need] for need in _needed(entry)) or "nothing but logits and targets"
 
 
 def _parameter(parameter: Parameter) -> str:

@@ -52,7 +52,7 @@ def positive_power(x: Tensor, gamma: float | Tensor) -> Tensor:
     something that is 0 with x, so that the smallest normal number in place of 0 changes neither the
     value nor the limit of the gradient.
     """
-    if isinstance(gamma, float) and gamma >= 1:
+    if isinstance(gamma, int | float) and gamma >= 1:
         return x.pow(gamma)
     return x.clamp_min(_tiny(x)).pow(gamma)
 

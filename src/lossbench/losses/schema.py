@@ -57,8 +57,8 @@ NORMALIZER = Parameter(
     default="weights",
     kind="choice",
     choices=("weights", "batch"),
-    text="what the mean divides by: the sum of the class weights of the targets (torch's rule; N "
-    "for (N, C) targets), or N always",
+    text="what the mean divides by: the sum of the class weights of the targets (torch's rule), or "
+    "N; where (N, C) targets are taken it is N for them",
 )
 
 

@@ -13,8 +13,8 @@ ENTRIES = (
         "Loss, NeurIPS 2019",
         formula="CE(s (z − m_y e_y)),  m_c = m_max (n_min/n_c)^¼;  deployed logits s·z",
         summary="A margin on the true class's cosine, larger the rarer the class.",
-        helps="Long tails with a cosine head, and with class weights late in training (drw), "
-        "which is how it was published.",
+        helps="Long tails with a cosine head, and class weights from late in training on "
+        "(deferred re-weighting), which is how it was published.",
         fails="Without a cosine head the logits are unbounded and s = 30 saturates them. Alone, "
         "without the late re-weighting, it gains little over cross-entropy. Its gradient on the "
         "cosines is s times cross-entropy's, on purpose. Not proper: the margin stays in the "

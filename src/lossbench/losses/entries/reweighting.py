@@ -53,8 +53,8 @@ ENTRIES = (
         helps="Moderate imbalance, small models or few epochs, and test data that count all "
         "classes alike.",
         fails="Networks that fit the training set: there weights hardly move the solution (Byrd & "
-        "Lipton 2019). A few heavy samples make the gradient noisy, so start it late (drw). With "
-        "normalizer weights a batch of one class is not weighted at all.",
+        "Lipton 2019). A few heavy samples make the gradient noisy, so start it late (deferred "
+        "re-weighting). With normalizer weights a batch of one class is not weighted at all.",
         implementation="lossbench.losses.reweighting:ClassBalanced",
         proper=True,
         soft_targets="direct",
@@ -127,7 +127,8 @@ ENTRIES = (
         summary="After a phase of cross-entropy, samples that bend the decision boundary most are "
         "weighted down.",
         helps="Networks that over-fit the samples of frequent classes; as a second phase.",
-        fails="α must be tuned to the size of the features, else the loss is tens of times "
+        fails="α must be tuned to the size of the features (try the mean of ‖p−e_y‖₁ ‖h‖₁ over a "
+        "batch where it starts), else the loss is tens of times "
         "cross-entropy; the published recipe drops the learning rate with its start. The authors "
         "let the factor have a gradient, which their derivation does not (detach). Not proper.",
         implementation="lossbench.losses.reweighting:InfluenceBalanced",
