@@ -136,7 +136,7 @@ def test_sphereface_decodes_with_features_alone():
         ("focal_flsd", {"thresholds": [0.5, 0.2], "gammas": [1, 2, 3]}, "ascending"),
         ("sphereface", {"annealing": [1.0, 2.0]}, "4 numbers .*base, rate, power, minimum"),
         ("large_margin_softmax", {"margin": 0}, "a whole number, at least 1"),
-        ("bi_tempered", {"t2": 0.9}, "at least 1"),
+        ("bi_tempered", {"t2": 0.9}, r"a finite number in \[1, 4\]"),
         ("sce", {"log_zero": 0.0}, "below 0"),
     ],
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from loss_cases import CLASSES, COUNTS, batch_for, head
@@ -164,7 +166,26 @@ def test_cross_entropy_has_the_gradient_of_the_textbook():
     torch.testing.assert_close(slope, (logits.sigmoid() - one_hot) / len(logits))
 
 
-def test_a_second_derivative_of_a_closed_form_is_refused_not_wrong():
+HELD_CONSTANT = {"seesaw", "focal_flsd"}  # a part of the formula
+
+
+@pytest.mark.parametrize("key", [key for key in list_losses() if key not in HELD_CONSTANT])
+def test_a_second_derivative_is_right_or_refused(key):
+    logits, target, extras = batch_for(key, 3)
+    loss = create_loss(key, class_counts=COUNTS)
+    weight = torch.eye(CLASSES, dtype=torch.float64, requires_grad=True)
+
+    def value(matrix):  # the logits are no leaf, as in a network
+        return loss(logits @ matrix, target, **extras)
+
+    try:
+        assert torch.autograd.gradgradcheck(value, weight)
+    except RuntimeError as error:
+        if "no second derivative" not in str(error):
+            raise
+
+
+def test_a_second_derivative_of_a_closed_form_is_refused_in_every_way():
     logits, target, _ = batch_for("mse")
     logits.requires_grad_()
     value = create_loss("mse")(logits, target)
@@ -186,3 +207,66 @@ def test_psi_falls_with_the_angle_to_its_very_end(margin):
     assert (values.diff() < 0).all()
     (slope,) = torch.autograd.grad(values.sum(), cos)
     assert slope[0] == slope[-1] == margin**2
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_arcface_has_its_value_at_a_cosine_of_one(dtype):
+    """cos(0 + m) = cos m: only the slope is taken a rounding away from there."""
+    logits = torch.tensor([[1.0, 0.875, 0.0, 0.5, 0.25]], dtype=dtype)
+    moved = logits.clone()
+    moved[0, 0] = math.cos(0.5)
+    expected = create_loss("norm_softmax")(moved, torch.tensor([0]))
+    torch.testing.assert_close(create_loss("arcface")(logits, torch.tensor([0])), expected)
+
+
+def test_a_negative_zero_ties_with_a_zero():
+    target = torch.tensor([0])
+    tied = create_loss("dual_focal")(torch.tensor([[0.0, 0.0, -3.0]]), target)
+    same = create_loss("dual_focal")(torch.tensor([[0.0, -0.0, -3.0]]), target)
+    assert torch.equal(tied, same)
+
+
+def test_seesaw_counts_beyond_the_digits_of_float32():
+    loss = create_loss("seesaw")
+    logits, target, _ = batch_for("seesaw")
+    loss(logits, target)
+    loss.seen.fill_(2**24)
+    loss(logits, target)
+    assert torch.equal(loss.seen, 2**24 + torch.bincount(target, minlength=CLASSES))
+
+
+def test_influence_has_its_digits_where_the_target_is_nearly_certain():
+    """Its factor is 10⁶ there: −log p_y = 4e-8 is no rounding error."""
+    logits = torch.tensor([[17.0, 0, 0, 0, 0]])
+    features, target = torch.ones(1, 3), torch.tensor([0])
+    loss = create_loss("influence_balanced", class_counts=EQUAL, start_fraction=0)
+    exact = loss(logits.double(), target, features=features.double())
+    torch.testing.assert_close(
+        loss(logits, target, features=features).double(), exact, rtol=1e-5, atol=0
+    )
+    p_miss = 4 * math.exp(-17) / (1 + 4 * math.exp(-17))
+    assert exact.item() == pytest.approx(1000 * -math.log1p(-p_miss) / (6 * p_miss + 1e-3))
+
+
+def test_a_nan_in_an_ignored_row_stays_there():
+    logits, target, _ = batch_for("mmce")
+    rest = create_loss("mmce")(logits[1:], target[1:])
+    logits[0], target[0] = float("nan"), -100
+    torch.testing.assert_close(create_loss("mmce")(logits, target), rest)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("key", ["focal", "poly1", "focal_flsd", "mse", "cross_entropy"])
+def test_a_compiled_loss_takes_any_batch_size_without_compiling_again(key):
+    graphs = []
+
+    def counting(graph, example):
+        graphs.append(graph)
+        return graph
+
+    torch._dynamo.reset()
+    compiled = torch.compile(create_loss(key), backend=counting, dynamic=True)
+    for n in range(4, 14):
+        logits, target, _ = batch_for(key, n)
+        torch.testing.assert_close(compiled(logits, target), create_loss(key)(logits, target))
+    assert len(graphs) <= 2

@@ -27,7 +27,7 @@ def mbls(
         top, share = largest(z)
         excess = (top - margin - z).clamp(min=0)
         over = excess.sign()  # 1 where a logit is too low, else 0
-        slope = slope + price * (share * over.sum(1, keepdim=True) - over)
+        slope = slope + share.mul_(over.sum(1, keepdim=True)).sub_(over).mul_(price)
         return losses + price * excess.sum(1), slope
 
     return closed_form(logits, target, work)
@@ -51,9 +51,9 @@ def confidence_penalty(logits: Tensor, target: Tensor, beta: float = 0.1) -> Ten
     def work(z: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         log_p, losses, slope = log_softmax_and_slope(z, target)
         p = log_p.exp()
-        p_log_p = p * log_p
+        p_log_p = log_p.mul_(p)
         negative_entropy = p_log_p.sum(1, keepdim=True)
-        slope = slope + beta * (p_log_p - p * negative_entropy)
+        slope = slope + p_log_p.sub_(p.mul_(negative_entropy)).mul_(beta)
         return losses + beta * negative_entropy[:, 0], slope
 
     return closed_form(logits, target, work)
@@ -179,7 +179,7 @@ def mmce_penalty(logits: Tensor, target: Tensor, kept: Tensor | None = None) -> 
     off = right - confidence
     count = right.new_full((), len(target))
     if kept is not None:
-        off, count = off.where(kept, 0), kept.sum()
+        off, confidence, count = off.where(kept, 0), confidence.where(kept, 0), kept.sum()
     kernel = torch.exp((confidence[:, None] - confidence).abs() / -0.4)
     return (off @ kernel @ off) / count.clamp_min(1).square()
 

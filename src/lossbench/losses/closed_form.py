@@ -92,8 +92,9 @@ def of_nll(nll: Tensor, measure: Callable[[Tensor], Tensor]) -> Tensor:
     """
     if not torch.compiler.is_compiling():
         return measure(nll)
-    pair: Any = torch.func.jvp(measure, (nll.detach(),), (torch.ones_like(nll),))
-    losses, slope = pair
+    pair: Any = torch.func.vjp(measure, nll.detach())
+    losses, pull_back = pair
+    (slope,) = pull_back(torch.ones_like(losses))
     return _ClosedForm.apply(nll[:, None], losses, slope[:, None])
 
 
@@ -116,8 +117,8 @@ def largest(z: Tensor) -> tuple[Tensor, Tensor]:
     A sign makes the mask: a comparison would take three times as long.
     """
     top = z.amax(1, keepdim=True)
-    share = (z - top).sign() + 1
-    return top, share / share.sum(1, keepdim=True)
+    share = (z - top).sign_().add_(1)
+    return top, share.div_(share.sum(1, keepdim=True))
 
 
 def through_log_softmax(p: Tensor, slope: Tensor) -> Tensor:

@@ -87,10 +87,11 @@ def modulated(gamma: float, detach_weight: bool = False) -> ValueAndSlope:
         loss = softplus(z)
         log_sigma = z - loss
         slope = log_sigma.exp()
-        power = (gamma * log_sigma).exp()
-        if not detach_weight:
-            slope = slope + gamma * (loss - slope * loss)  # σ + γ (1−σ) loss
-        return loss * power, slope * power
+        power = log_sigma.mul_(gamma).exp_()
+        if not detach_weight:  # σ + γ (1−σ) loss
+            rest = slope * loss
+            slope.add_(loss, alpha=gamma).sub_(rest, alpha=gamma)
+        return loss.mul_(power), slope.mul_(power)
 
     return negative
 
@@ -176,7 +177,8 @@ def dual_focal(logits: Tensor, target: Tensor, gamma: float = 5.0) -> Tensor:
     # Of the classes strictly below the target the nearest is that whose gap has the least
     # reciprocal; the target's own 1/0 is +inf, and so is a tie's. It needs no mask, which would
     # take longer than a cross-entropy.
-    least, runner_up = (z - z.gather(1, column)).reciprocal().min(1, keepdim=True)
+    gap = z - z.gather(1, column) + 0.0  # a −0 is a 0
+    least, runner_up = gap.reciprocal().min(1, keepdim=True)
     log_p = logits.log_softmax(1).gather(1, torch.cat([column, runner_up], 1))
     nll, p_runner_up = -log_p[:, 0], log_p[:, 1].exp().where(least[:, 0] < 0, 0)
     return positive_power(miss(nll) + p_runner_up, gamma) * nll
@@ -232,10 +234,10 @@ def asymmetric(
         missed = miss(nll)
         weight = (1 - smoothing + share) * positive_power(missed, gamma_pos)
         steeper = weight * gamma_pos * (1 - missed) * nll / missed.clamp_min(_tiny(missed))
-        power = (gamma_neg * log_p.clamp(min=_LOG_TINY / max(gamma_neg, 1))).exp()
+        power = log_p.clamp(min=_LOG_TINY / max(gamma_neg, 1)).mul_(gamma_neg).exp_()
         losses = power * log_p
         others = losses.sum(1, keepdim=True) - losses.gather(1, column)
-        slope = -share * (gamma_neg * losses + power)
+        slope = losses.mul_(gamma_neg).add_(power).mul_(-share)
         slope = slope.scatter(1, column, -weight - steeper)
         losses = weight * nll - share * others
         return losses[:, 0], through_log_softmax(log_p.exp(), slope)
@@ -268,15 +270,16 @@ def asymmetric_ovr(
 
     def clipped(z: Tensor) -> tuple[Tensor, Tensor]:
         # where a class is clipped q is 0, and with it loss and gain
-        rest = (-z).sigmoid()  # 1−σ(z)
+        rest = (-z).sigmoid_()  # 1−σ(z)
         left = (rest + clip).clamp(max=1)  # 1−q
         q = 1 - left
-        loss = -left.log()
+        loss = left.log().neg_()
         gain = q / left
         if not detach_weight:
-            gain += gamma_neg * loss
+            gain.add_(loss, alpha=gamma_neg)
         power = positive_power(q, gamma_neg - 1)
-        return loss * power * q, gain * power * (rest - rest * rest)
+        gain.mul_(power).mul_(rest).mul_(rest.neg_().add_(1))
+        return loss.mul_(power).mul_(q), gain
 
     positive = mirrored(modulated(gamma_pos, detach_weight=detach_weight))
     negative = clipped if clip else modulated(gamma_neg, detach_weight=detach_weight)

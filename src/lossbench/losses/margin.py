@@ -61,9 +61,11 @@ def arcface(
     """`ArcFace` per sample; cos(θ+m) is cos θ cos m − sin θ sin m, with sin θ ≥ 0."""
     column = target[:, None]
     cos = logits.gather(1, column)
-    # the slope of the root is infinite at |cos| = 1, which rounding can even pass
+    # The slope of the root is infinite at |cos| = 1, which rounding can even pass: it is taken one
+    # rounding away from there, the value where it is.
     nearly = 1 - torch.finfo(cos.dtype).eps
-    sin = (1 - cos.clamp(-nearly, nearly).square()).sqrt()
+    near = (1 - cos.clamp(-nearly, nearly).square()).sqrt()
+    sin = near + ((1 - cos.detach().square()).clamp(min=0).sqrt() - near.detach())
     moved = cos * math.cos(margin) - sin * math.sin(margin)
     if fallback == "linear":
         moved = moved.where(cos >= -math.cos(margin), cos - margin * math.sin(margin))

@@ -15,7 +15,10 @@ ValueAndSlope = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
 def over_deviations(logits: Tensor, target: Tensor, measure: ValueAndSlope) -> Tensor:
-    """Σ_j φ(p_j − t_j), (N,); ``measure`` gives φ and φ' elementwise."""
+    """Σ_j φ(p_j − t_j), (N,).
+
+    ``measure`` gives φ and φ' elementwise; it may overwrite its input.
+    """
 
     def work(z: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         p = z.softmax(1)
@@ -26,7 +29,7 @@ def over_deviations(logits: Tensor, target: Tensor, measure: ValueAndSlope) -> T
             d = p.scatter_add(1, column, p.new_full((), -1).expand_as(column))
         values, slope = measure(d)
         through = (p * slope).sum(1, keepdim=True)
-        return values.sum(1), p * (slope - through)  # ∂/∂z_j = p_j (φ'_j − Σ_k p_k φ'_k)
+        return values.sum(1), slope.sub_(through).mul_(p)  # ∂/∂z_j = p_j (φ'_j − Σ_k p_k φ'_k)
 
     return closed_form(logits, target, work)
 
@@ -52,7 +55,7 @@ class L1(Loss):
 
 def mse(logits: Tensor, target: Tensor, class_reduction: str = "sum") -> Tensor:
     """`MSE` per sample."""
-    losses = over_deviations(logits, target, lambda d: (d.square(), 2 * d))
+    losses = over_deviations(logits, target, lambda d: (d.square(), d.mul_(2)))
     return over_classes(losses, logits, class_reduction)
 
 
@@ -73,7 +76,7 @@ def smooth_l1(
 
     def measure(d: Tensor) -> tuple[Tensor, Tensor]:
         slope = (d / beta).clamp(-1, 1)  # d/β where |d| < β, else ±1
-        return (d - slope * (beta / 2)) * slope, slope
+        return d.sub_(slope, alpha=beta / 2).mul_(slope), slope
 
     return over_classes(over_deviations(logits, target, measure), logits, class_reduction)
 
@@ -118,5 +121,5 @@ def _warn_where_it_is_mse(name: str, value: float, equal: str) -> None:
         warnings.warn(
             f"loss.{name}={value:g} makes this loss {equal}, because |p − t| is at most 1: give "
             f"a {name} below 1",
-            stacklevel=6,
+            stacklevel=5,
         )

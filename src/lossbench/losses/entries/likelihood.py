@@ -149,8 +149,8 @@ ENTRIES = (
     LossFacts(
         key="multi_margin",
         family="likelihood",
-        source="Crammer & Singer, On the Algorithmic Implementation of Multiclass Kernel-based "
-        "Vector Machines, JMLR 2001",
+        source="Weston & Watkins, Support Vector Machines for Multi-Class Pattern Recognition, "
+        "ESANN 1999 (Crammer & Singer, JMLR 2001, take the largest term)",
         formula="(1/C) Σ_{j≠y} max(0, m − z_y + z_j)^q  (q is p)",
         summary="The hinge: no loss for a class that the target leads by the margin.",
         helps="Only the decision counts, and samples that are safely right should stop pulling.",

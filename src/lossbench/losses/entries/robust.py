@@ -247,6 +247,7 @@ ENTRIES = (
                 kind="number",
                 text="t2; 1 is softmax, larger has heavier tails",
                 minimum=1,
+                maximum=4,
             ),
             Parameter(
                 name="smoothing",
