@@ -72,7 +72,7 @@ BAD = {
     "margin loss on a linear head": (
         f"{TRAIN} loss=ldam",
         "model.head=linear is not allowed for loss=ldam: it needs a cosine head; add "
-        "model.head=cosine\n",
+        "model.head=cosine; to sweep losses with different heads name arms",
     ),
     "loss scale": (
         f"{TRAIN} loss_scale=match",
