@@ -270,3 +270,13 @@ def test_a_compiled_loss_takes_any_batch_size_without_compiling_again(key):
         logits, target, _ = batch_for(key, n)
         torch.testing.assert_close(compiled(logits, target), create_loss(key)(logits, target))
     assert len(graphs) <= 2
+
+
+@pytest.mark.parametrize("gap", [10.0, 24.0, 60.0])
+@pytest.mark.parametrize(("key", "power"), [("mae", 1.0), ("gce", 0.7)])
+def test_the_gradient_of_a_very_unlikely_target_does_not_die(key, power, gap):
+    """dL/dz_y = −p_y^q (1−p_y), with p_y far below the rounding of 1."""
+    logits = torch.tensor([[-gap, 0.0, 0.0, 0.0, 0.0]], requires_grad=True)
+    (slope,) = torch.autograd.grad(create_loss(key)(logits, torch.tensor([0])), logits)
+    p = math.exp(-gap) / (4 + math.exp(-gap))
+    assert slope[0, 0].item() == pytest.approx(-(p**power) * (1 - p), rel=1e-4)
