@@ -14,6 +14,18 @@ SCALE = Parameter(
     text="s, from cosines to logits (30 for thousands of images, 64 in face recognition)",
 )
 
+
+def _annealing(default: list[float]) -> Parameter:
+    return Parameter(
+        name="annealing",
+        default=default,
+        kind="numbers",
+        text="[base, rate, power, minimum] of λ = max(minimum, base (1 + "
+        "rate·epoch/max_epochs)^−power)",
+        minimum=0,
+    )
+
+
 ENTRIES = (
     LossFacts(
         key="norm_softmax",
@@ -117,14 +129,7 @@ ENTRIES = (
                 text="m, the factor on the angle (2 for CIFAR, 4 for MNIST)",
                 minimum=1,
             ),
-            Parameter(
-                name="annealing",
-                default=[1000.0, 0.5, 35.0, 0.0],
-                kind="numbers",
-                text="[base, rate, power, minimum] of λ = max(minimum, base (1 + "
-                "rate·epoch/max_epochs)^−power)",
-                minimum=0,
-            ),
+            _annealing([1000.0, 0.5, 35.0, 0.0]),
         ),
     ),
     LossFacts(
@@ -150,14 +155,7 @@ ENTRIES = (
                 text="m, the factor on the angle",
                 minimum=1,
             ),
-            Parameter(
-                name="annealing",
-                default=[1000.0, 3360.0, 1.0, 5.0],
-                kind="numbers",
-                text="[base, rate, power, minimum] of λ = max(minimum, base (1 + "
-                "rate·epoch/max_epochs)^−power)",
-                minimum=0,
-            ),
+            _annealing([1000.0, 3360.0, 1.0, 5.0]),
         ),
     ),
 )

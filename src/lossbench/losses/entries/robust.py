@@ -5,6 +5,15 @@ from __future__ import annotations
 from lossbench.losses.schema import LossFacts
 from lossbench.parameters import Parameter
 
+LOG_ZERO = Parameter(
+    name="log_zero",
+    default=-4.0,
+    kind="number",
+    text="A, what log 0 is taken for; −9.2103 reproduces the official code",
+    maximum=0,
+    open_maximum=True,
+)
+
 ENTRIES = (
     LossFacts(
         key="mae",
@@ -58,16 +67,7 @@ ENTRIES = (
         implementation="lossbench.losses.robust:ReverseCE",
         proper=False,
         soft_targets="mixed",
-        parameters=(
-            Parameter(
-                name="log_zero",
-                default=-4.0,
-                kind="number",
-                text="A, what log 0 is taken for; −9.2103 reproduces the official code",
-                maximum=0,
-                open_maximum=True,
-            ),
-        ),
+        parameters=(LOG_ZERO,),
     ),
     LossFacts(
         key="sce",
@@ -98,14 +98,7 @@ ENTRIES = (
                 text="β, the weight of reverse cross-entropy",
                 minimum=0,
             ),
-            Parameter(
-                name="log_zero",
-                default=-4.0,
-                kind="number",
-                text="A, what log 0 is taken for; −9.2103 reproduces the official code",
-                maximum=0,
-                open_maximum=True,
-            ),
+            LOG_ZERO,
         ),
     ),
     LossFacts(
@@ -153,14 +146,7 @@ ENTRIES = (
                 text="β, the weight of reverse_ce",
                 minimum=0,
             ),
-            Parameter(
-                name="log_zero",
-                default=-4.0,
-                kind="number",
-                text="A, what log 0 is taken for; −9.2103 reproduces the official code",
-                maximum=0,
-                open_maximum=True,
-            ),
+            LOG_ZERO,
         ),
     ),
     LossFacts(
