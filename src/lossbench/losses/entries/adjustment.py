@@ -127,7 +127,7 @@ ENTRIES = (
         formula="CE(z·Δ),  Δ_c = (n_c/n_max)^γ;  deployed logits z",
         summary="Logits of rare classes are shrunk in training, so that they must grow larger.",
         helps="Networks that fit the rare training samples and yet miss the rare test samples.",
-        fails="As vs; at γ well above 0.4 head classes suffer. Not proper unless γ = 0.",
+        fails="As vs; the larger γ, the more the head classes pay. Not proper unless γ = 0.",
         implementation="lossbench.losses.adjustment:CDT",
         proper=False,
         soft_targets="direct",

@@ -136,8 +136,8 @@ ENTRIES = (
         "1−p_y changed by ε.",
         helps="A cheap knob to tune: ε > 0 stresses hard samples near p_y = 1/2 more than "
         "cross-entropy does.",
-        fails="The best ε depends on the task, and its paper chose it on the evaluation data; "
-        "positive ε makes it over-confident, negative ε under-confident; not proper.",
+        fails="The best ε depends on the task and must be chosen on validation data. Positive ε "
+        "rewards confidence beyond the posterior, negative ε less than it; not proper.",
         implementation="lossbench.losses.focusing:Poly1",
         proper=False,
         soft_targets="mixed",

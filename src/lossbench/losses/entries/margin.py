@@ -113,7 +113,7 @@ ENTRIES = (
         "2k;  deployed logits z",
         summary="The angle to the true class's weight must be m times smaller than to the others'.",
         helps="Features that cluster by class, on plain linear heads.",
-        fails="Diverges for m ≥ 3 unless λ is annealed, so its schedule is part of it; without "
+        fails="Often diverges for m ≥ 3 unless λ is annealed: its schedule is part of it; without "
         "set_epoch λ stays at its base and the loss is nearly cross-entropy. The paper's head has "
         "no bias. Not proper.",
         implementation="lossbench.losses.margin:LargeMarginSoftmax",
