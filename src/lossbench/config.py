@@ -7,7 +7,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -67,9 +67,14 @@ SETTINGS = {
 # What is not meant to change a result (DESIGN.md, Identity); all else is part of it.
 NOT_IDENTITY = (
     *("study", "arm", "arms", "runs_dir", "workers", "baseline"),
-    *("on_error", "retry_failed", "rerun"),
+    *("on_error", "retry_failed", "rerun", "posthoc"),
     *("data.archive", "data.root", "trainer.accelerator", "trainer.threads"),
 )
+
+POSTHOC = (
+    *("temperature", "vector", "logit_adjustment", "logit_adjustment_tuned"),
+    *("tau_normalization", "thresholds"),
+)  # what evaluation.posthoc does to a run's outputs after training
 
 NEUTRAL = {"loss_scale": "none"}  # values that are as good as null: no part of an identity either
 
@@ -137,7 +142,7 @@ def resolve(config: DictConfig) -> Config:
 
 def check(config: Config) -> None:
     """Check what the config alone can tell; raises `InputError` (one line) if a value is wrong."""
-    known = {name.partition(".")[0] for name in SETTINGS} | {"arms", *PLUGGABLE}
+    known = {name.partition(".")[0] for name in SETTINGS} | {"arms", "posthoc", *PLUGGABLE}
     for key in config:
         if key not in known:
             raise unknown("config key", key, known)
@@ -155,6 +160,18 @@ def check(config: Config) -> None:
         if not isinstance(config.get(part), dict) or not {"name", "_target_"} & set(config[part]):
             raise InputError(f"the {part} config has neither a name nor a _target_")
     check_loss(config)
+    check_posthoc(config.get("posthoc"))
+
+
+def check_posthoc(methods: Any) -> None:
+    """Check that ``methods`` is null or a list of post-hoc methods; raises `InputError`."""
+    if methods is not None and not isinstance(methods, list):
+        raise InputError(
+            f"posthoc={methods} is not allowed: null or a list, as in posthoc=[{POSTHOC[0]}]"
+        )
+    for method in methods or ():
+        if method not in POSTHOC:
+            raise unknown("posthoc", method, POSTHOC)
 
 
 def check_loss(config: Config) -> None:
@@ -240,8 +257,9 @@ class Run:
     def folder(self) -> Path:
         """`<runs_dir>/<study>/<readable-slug>-<hash>`."""
         label = arm_label(self.config)  # not the given arm: a name is no part of the identity
-        parts = (name_of(self.config["data"]), imbalance_label(self.config), self.model, label)
-        slug = re.sub(r"[^A-Za-z0-9_.=+-]+", "-", "-".join([*parts, f"s{self.seed}"]))
+        where = (name_of(self.config["data"]), imbalance_label(self.config))
+        parts = (*where, *noise_label(self.config), self.model, label, f"s{self.seed}")
+        slug = re.sub(r"[^A-Za-z0-9_.=+-]+", "-", "-".join(parts))
         return Path(self.config["runs_dir"]) / self.study / f"{slug[:100]}-{self.identity[:12]}"
 
 
@@ -265,8 +283,38 @@ def arm_label(config: Config) -> str:
     inside = ", ".join(f"{key}={value}" for key, value in changed.items())
     words = [f"{name}({inside})" if inside else name]
     words += [f"{config['model']['head']} head"] if config["model"]["head"] != "linear" else []
+    words += regime_words(config.get("regime") or {})
     words += ["matched scale"] if config["loss_scale"] == "match_ce" else []
     return ", ".join(words)
+
+
+def regime_words(regime: Config) -> list[str]:
+    """The regime with what its own file says otherwise; nothing for plain training."""
+    if not regime:
+        return []
+    name = name_of(regime)
+    file = folder("configs") / "regime" / f"{name}.yaml"
+    defaults = shipped(file) if file.is_file() else {}
+    changed = {
+        key: value
+        for key, value in regime.items()
+        if key not in ("name", "_target_") and value is not None and value != defaults.get(key)
+    }
+    inside = ", ".join(f"{key}={value}" for key, value in changed.items())
+    return [] if name == "plain" and not changed else [f"{name}({inside})" if inside else name]
+
+
+@cache
+def shipped(file: Path) -> Config:
+    """The values that a file of our configs gives, those of the file it inherits from included."""
+    import yaml
+
+    content = yaml.safe_load(file.read_text())
+    parents = [name for name in content.pop("defaults", []) if name != "_self_"]
+    values: Config = {}
+    for parent in parents:
+        values |= shipped(file.with_name(f"{parent}.yaml"))
+    return values | content
 
 
 def imbalance_label(config: Config) -> str:
@@ -282,6 +330,12 @@ def imbalance_label(config: Config) -> str:
     return " ".join(words)
 
 
+def noise_label(config: Config) -> list[str]:
+    """The label noise with its rate, such as ``symmetric noise 0.2``; nothing if there is none."""
+    noise = config.get("label_noise")
+    return [f"{name_of(noise)} noise {noise.get('rate', '')}".rstrip()] if noise else []
+
+
 def cell_label(config: Config) -> str:
     """`data | imbalance | backbone | epochs`, the place of a comparison."""
     epochs = config["trainer"]["max_epochs"]
@@ -289,6 +343,7 @@ def cell_label(config: Config) -> str:
         (
             name_of(config["data"]),
             imbalance_label(config),
+            *noise_label(config),
             name_of(config["model"]),
             f"{epochs} epoch{'s' * (epochs != 1)}",
         )

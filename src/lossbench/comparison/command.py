@@ -16,9 +16,10 @@ from lossbench.records.study import set_aside
 BASELINE = "cross_entropy"
 
 
-def declared_baseline(records: Sequence[Record]) -> str:
-    """The baseline that the study's own config names."""
-    return str(records[0].config().get("baseline", BASELINE)) if records else BASELINE
+def declared(records: Sequence[Record]) -> tuple[str, list[str]]:
+    """The baseline, and the post-hoc methods on it, that the study's own config names."""
+    config = records[0].config() if records else {}
+    return str(config.get("baseline", BASELINE)), list(config.get("posthoc") or ())
 
 
 def compare_command(arguments: list[str]) -> int:
@@ -36,6 +37,7 @@ def compare_command(arguments: list[str]) -> int:
     if study not in names:
         raise unknown(f"study in {runs_dir}", study, names)
     from lossbench.comparison.compare import compare
+    from lossbench.comparison.posthoc import JOINT, with_posthoc
     from lossbench.comparison.terminal import show
 
     choices = {key: str(settings[key]) for key in ("metric", "by")}
@@ -43,7 +45,10 @@ def compare_command(arguments: list[str]) -> int:
     while True:
         try:
             records = read_study(runs_dir / study)
-            baseline = settings["baseline"] or declared_baseline(records)
+            baseline, methods = declared(records)
+            baseline = settings["baseline"] or baseline
+            methods = settings["posthoc"].split(",") if settings["posthoc"] else methods
+            records = with_posthoc(records, methods, baseline.partition(JOINT)[0])
             comparison = compare(records, baseline=baseline, out=out, **choices)
             break
         except DamagedRecordError as error:  # found only now: its arrays were not read before
