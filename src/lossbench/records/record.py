@@ -98,11 +98,14 @@ class Record:
 
         Confusion matrices, reliability bins and loss histograms. Raises `DamagedRecordError`.
         """
-        import numpy as np
+        return self._stored(ARRAYS, names)
 
-        with self._reading(ARRAYS) as path, np.load(path, allow_pickle=False) as stored:
-            wanted = stored.files if names is None else [n for n in names if n in stored.files]
-            return {name: stored[name] for name in wanted}
+    def outputs(self, names: Collection[str] | None = None) -> dict[str, np.ndarray]:
+        """The arrays of `outputs.npz`, or those of ``names`` that it has.
+
+        Logits, targets and sample ids of validation and test. Raises `DamagedRecordError`.
+        """
+        return self._stored(OUTPUTS, names)
 
     def config(self) -> dict[str, Any]:
         """The run's resolved `config.yaml`. Raises `DamagedRecordError`."""
@@ -113,6 +116,13 @@ class Record:
             if not isinstance(config, dict):
                 raise ValueError("it is no mapping")
             return config
+
+    def _stored(self, file: str, names: Collection[str] | None) -> dict[str, np.ndarray]:
+        import numpy as np
+
+        with self._reading(file) as path, np.load(path, allow_pickle=False) as stored:
+            wanted = stored.files if names is None else [n for n in names if n in stored.files]
+            return {name: stored[name] for name in wanted}
 
     @contextmanager
     def _reading(self, name: str) -> Iterator[Path]:

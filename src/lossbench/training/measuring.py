@@ -17,11 +17,15 @@ from lossbench.training.passes import Outputs
 
 @dataclass(frozen=True)
 class Measured:
-    """Metrics as ``split/group/metric`` and arrays as ``name/split``, and the decoded logits."""
+    """Metrics as ``split/group/metric`` and arrays as ``name/split``, and the decoded logits.
+
+    ``log_prior`` ``(C,)`` is that of the prior which the decoded logits answer for.
+    """
 
     metrics: dict[str, float]
     arrays: dict[str, np.ndarray]
     decoded: torch.Tensor
+    log_prior: np.ndarray
 
 
 def measure(
@@ -36,21 +40,38 @@ def measure(
     with torch.no_grad():
         decoded = objective.decode(loss, outputs.logits, **outputs.head)
     own = objective.mean(loss, outputs)
-    targets = outputs.targets.numpy()
-    evaluation = evaluate(
-        decoded.numpy(),
-        targets,
-        class_names=class_names,
-        train_counts=class_counts,
-        log_prior_model=objective.model_log_prior(loss, class_counts),
+    log_prior = objective.model_log_prior(loss, class_counts)
+    measured = measure_decoded(
+        split, decoded, outputs.targets, class_names, class_counts, log_prior
     )
-    metrics = {f"{split}/{name}": value for name, value in evaluation.metrics.items()}
-    metrics[f"{split}/loss/objective"] = own
-    arrays = {_with_split(name, split): array for name, array in evaluation.arrays.items()}
+    measured.metrics[f"{split}/loss/objective"] = own
     values = objective.per_sample(loss, outputs)
     if values is not None:
-        arrays[f"histogram/objective/{split}"] = loss_histogram(values, targets, len(class_names))
-    return Measured(metrics, arrays, decoded)
+        measured.arrays[f"histogram/objective/{split}"] = loss_histogram(
+            values, outputs.targets.numpy(), len(class_names)
+        )
+    return measured
+
+
+def measure_decoded(
+    split: str,
+    decoded: torch.Tensor,
+    targets: torch.Tensor,
+    class_names: Sequence[str],
+    class_counts: ArrayLike,
+    log_prior: np.ndarray,
+) -> Measured:
+    """Evaluate ``decoded`` logits of ``split`` that answer for the prior of ``log_prior``."""
+    evaluation = evaluate(
+        decoded.numpy(),
+        targets.numpy(),
+        class_names=class_names,
+        train_counts=class_counts,
+        log_prior_model=log_prior,
+    )
+    metrics = {f"{split}/{name}": value for name, value in evaluation.metrics.items()}
+    arrays = {_with_split(name, split): array for name, array in evaluation.arrays.items()}
+    return Measured(metrics, arrays, decoded, log_prior)
 
 
 def _with_split(name: str, split: str) -> str:

@@ -160,12 +160,14 @@ class Training:
             if split not in recorder.measured:
                 recorder.evaluate(split, self.trainer, self.module)
         gradients = results.gradient_metrics(recorder.rows, self.module.loss_scale)
-        head = self.run.config["model"]["head"]
+        measured, outputs = recorder.measured, recorder.outputs
+        head, counts = results.linear_head(self.model), self.prepared.class_counts
+        posthoc, arrays = results.posthoc(measured, outputs, counts, head)
         metrics = results.final_metrics(
-            recorder.measured, recorder.outputs, self.prepared, head, gradients
+            measured, outputs, counts, self.run.config["model"]["head"], gradients | posthoc
         )
-        results.write_arrays(folder, recorder.measured)
-        results.write_outputs(folder, recorder.measured, recorder.outputs)
+        results.write_arrays(folder, measured, arrays)
+        results.write_outputs(folder, measured, outputs, head)
         recorder.write_final(metrics)
         recorder.close(success=True)
         return metrics
