@@ -11,12 +11,11 @@ import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.io import savemat
-
-from tests.data.conftest import idx_bytes
 
 IDX_NAMES = ("images-idx3-ubyte", "labels-idx1-ubyte")
 
@@ -50,6 +49,12 @@ def labels_of(classes: int, per_class: int, first: int = 0) -> np.ndarray:
 
 def pixels(*shape: int) -> np.ndarray:
     return np.random.default_rng(len(shape)).integers(0, 256, shape, dtype=np.uint8)
+
+
+def idx_bytes(array: NDArray[np.uint8]) -> bytes:
+    """The IDX format as its inventors describe it, written with struct."""
+    header = struct.pack(">HBB", 0, 8, array.ndim) + struct.pack(f">{array.ndim}I", *array.shape)
+    return header + array.tobytes()
 
 
 def idx_parts(classes: int, first: int = 0) -> dict[tuple[str, str], bytes]:
@@ -91,7 +96,7 @@ def write_svhn(folder: Path) -> None:
 class Python2Pickler(pickle._Pickler):
     """Writes what Python 2 and its numpy wrote: byte strings, and the module's old name."""
 
-    dispatch = dict(pickle._Pickler.dispatch)
+    dispatch: ClassVar = dict(pickle._Pickler.dispatch)
 
     def __init__(self, file: io.BytesIO) -> None:
         super().__init__(file, protocol=2)

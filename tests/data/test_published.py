@@ -74,8 +74,8 @@ def test_torchvision_reads_the_same_pixels_and_labels(
     for part, arguments in (("train", sample.train), ("test", sample.test)):
         theirs = reference(tmp_path / "theirs", download=True, **arguments)
         images = np.stack([np.atleast_3d(np.asarray(theirs[n][0])) for n in range(len(theirs))])
-        channels_first = images.transpose(0, 3, 2, 1) if sample.transposed else images.transpose(
-            0, 3, 1, 2
+        channels_first = (
+            images.transpose(0, 3, 2, 1) if sample.transposed else images.transpose(0, 3, 1, 2)
         )
         np.testing.assert_array_equal(getattr(ours, f"{part}_images"), channels_first)
         labels = np.array([theirs[n][1] for n in range(len(theirs))]) - sample.first_label
@@ -150,7 +150,9 @@ def test_files_with_other_content_are_refused_by_the_configured_checksums(
         "checksums"
     ]
     folder = web(sample)
-    with pytest.raises(InputError, match=r"is not the expected file.*data\.checksums=null") as error:
+    with pytest.raises(
+        InputError, match=r"is not the expected file.*data\.checksums=null"
+    ) as error:
         read(sample, archive=folder, checksums=checksums)
     assert "\n" not in str(error.value)
     assert read(sample, archive=folder, checksums=dict.fromkeys(checksums)).train_targets.size
