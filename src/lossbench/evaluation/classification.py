@@ -26,15 +26,20 @@ def confusion_matrix(targets: Integers, predictions: Integers, num_classes: int)
     Raises:
         InputError: if a class is not in ``[0, num_classes)``.
     """
-    for name, classes in (("targets", targets), ("predictions", predictions)):
-        if classes.size and not 0 <= classes.min() <= classes.max() < num_classes:
-            raise InputError(
-                f"{name} go from {classes.min()} to {classes.max()}; they must be in "
-                f"[0, {num_classes - 1}]"
-            )
+    check_classes(targets, "targets", num_classes)
+    check_classes(predictions, "predictions", num_classes)
     cells = targets.astype(np.int64) * num_classes + predictions
     flat = np.bincount(cells, minlength=num_classes**2)
     return flat.reshape(num_classes, num_classes).astype(np.int64)
+
+
+def check_classes(classes: Integers, name: str, num_classes: int) -> None:
+    """Raise `InputError` if one of ``classes`` is not in ``[0, num_classes)``."""
+    if classes.size and not 0 <= classes.min() <= classes.max() < num_classes:
+        raise InputError(
+            f"{name} go from {classes.min()} to {classes.max()}; they must be in "
+            f"[0, {num_classes - 1}]"
+        )
 
 
 def accuracy(confusion: Integers) -> float:

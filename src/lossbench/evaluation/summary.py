@@ -200,6 +200,7 @@ def _checked(
             f"targets are {y.dtype} of shape {y.shape}; give {len(z)} integers, one for each row "
             "of the logits"
         )
+    classification.check_classes(y, "targets", num_classes)
     finite = np.concatenate([np.isfinite(z[rows]).all(axis=1) for rows in blocks(*z.shape)])
     if not finite.all():
         raise ValueError(
