@@ -36,6 +36,7 @@ SETTINGS = {
         Parameter(name="rerun", kind="boolean"),
         Parameter(name="baseline", kind="text"),
         Parameter(name="loss_scale", kind="choice", choices=("none", "match_ce")),
+        Parameter(name="sample_history", kind="boolean", optional=True),
         Parameter(name="data.batch_size", kind="integer", minimum=1),
         Parameter(name="data.validation_per_class", kind="integer", minimum=0),
         Parameter(name="data.validation_prior", kind="choice", choices=("balanced", "training")),
@@ -71,7 +72,7 @@ NOT_IDENTITY = (
     *("data.archive", "data.root", "trainer.accelerator", "trainer.threads"),
 )
 
-NEUTRAL = {"loss_scale": "none"}  # values that are as good as null: no part of an identity either
+NEUTRAL = {"loss_scale": "none", "sample_history": False}  # values that are as good as null: no part of an identity either
 
 
 def folder(name: str) -> Path:

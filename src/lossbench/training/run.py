@@ -166,6 +166,8 @@ class Training:
         )
         results.write_arrays(folder, recorder.measured)
         results.write_outputs(folder, recorder.measured, recorder.outputs)
+        if recorder.samples is not None:
+            recorder.samples.write(folder)
         recorder.write_final(metrics)
         recorder.close(success=True)
         return metrics
