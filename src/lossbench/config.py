@@ -72,7 +72,8 @@ NOT_IDENTITY = (
     *("data.archive", "data.root", "trainer.accelerator", "trainer.threads"),
 )
 
-NEUTRAL = {"loss_scale": "none", "sample_history": False}  # values that are as good as null: no part of an identity either
+# Values that are as good as null: no part of an identity either.
+NEUTRAL = {"loss_scale": "none", "sample_history": False}
 
 
 def folder(name: str) -> Path:

@@ -93,7 +93,7 @@ def overfitting(
         by_class[label] = _compare([a], [b], num_classes)
     groups = {"": np.arange(num_classes)}
     groups |= {f"_{group}": classes for group, classes in rank_groups(counts).items()}
-    metrics = {}
+    metrics: dict[str, float] = {}
     for suffix, classes in groups.items():
         values = _compare(
             [train_parts[label] for label in classes],

@@ -13,7 +13,7 @@ from lossbench.tensorboard.figures import DOTS_PER_INCH, WIDTH
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-COLUMNS, ROWS = 4, 6
+COLUMNS, LARGEST = 4, 24
 CELL = 80
 """Pixels of the longer side of an image, or a little less."""
 LINE, TITLE = 10, 20
@@ -38,9 +38,9 @@ def image_grid_figure(
     """
     from matplotlib.figure import Figure
 
-    if not 0 < len(images) <= COLUMNS * ROWS or len(labels) != len(images):
+    if not 0 < len(images) <= LARGEST or len(labels) != len(images):
         raise InputError(
-            f"{len(images)} images with {len(labels)} labels; give 1 to {COLUMNS * ROWS} images, "
+            f"{len(images)} images with {len(labels)} labels; give 1 to {LARGEST} images, "
             "each with a label"
         )
     pictures = [_fitted(_colours(image)) for image in images]

@@ -27,6 +27,7 @@ from lossbench.records.record import CHECKPOINT, HISTORY, TENSORBOARD
 from lossbench.tensorboard.hparams import ColumnValue, session_group
 from lossbench.tensorboard.writer import RunWriter
 from lossbench.training import objective
+from lossbench.training.diagnosis import write_hardest_images
 from lossbench.training.measuring import Measured, measure
 from lossbench.training.module import ClassificationModule, Running
 from lossbench.training.passes import Outputs, collect, head_of, stored
@@ -184,6 +185,7 @@ class Recorder(pl.Callback):
         for tag, counts in self._histograms("test"):
             self.writer.histogram(tag, counts, LOG10_LOSS_EDGES, step=epoch)
         write_figures(self.writer, self.measured, self.data, epoch)
+        write_hardest_images(self.writer, self.measured, self.outputs, self.data, epoch)
 
     def close(self, success: bool) -> None:
         """Say in TensorBoard how the run ended."""

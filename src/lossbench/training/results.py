@@ -39,13 +39,13 @@ def final_metrics(
     outputs: dict[str, Outputs],
     data: PreparedData,
     head: str,
-    gradients: Mapping[str, float],
+    further: Mapping[str, float],
 ) -> dict[str, float | None]:
     """Every metric of every split, and each split's outputs under every loss of the catalogue.
 
-    ``head`` is the model's, ``gradients`` are put beside them. What is not finite is None.
+    ``head`` is the model's, ``further`` metrics are put beside them. What is not finite is None.
     """
-    found: dict[str, float] = dict(gradients)
+    found: dict[str, float] = dict(further)
     for split, result in measured.items():
         found |= result.metrics
         scores = objective.scores(result.decoded, outputs[split], data.class_counts, head)
@@ -57,10 +57,15 @@ def final_metrics(
     return {key: value if math.isfinite(value) else None for key, value in sorted(found.items())}
 
 
-def write_arrays(folder: Path, measured: dict[str, Measured]) -> None:
-    """`arrays.npz`: confusion matrices, reliability bins and histograms of every split."""
+def write_arrays(
+    folder: Path, measured: dict[str, Measured], further: Mapping[str, np.ndarray]
+) -> None:
+    """`arrays.npz`: confusion matrices, reliability bins and histograms of every split.
+
+    ``further`` arrays are put beside them.
+    """
     arrays = {name: array for result in measured.values() for name, array in result.arrays.items()}
-    files.write_arrays(folder / ARRAYS, {"edges": LOG10_LOSS_EDGES} | arrays)
+    files.write_arrays(folder / ARRAYS, {"edges": LOG10_LOSS_EDGES, **arrays, **further})
 
 
 def write_outputs(folder: Path, measured: dict[str, Measured], outputs: dict[str, Outputs]) -> None:

@@ -18,7 +18,7 @@ from lossbench.data.loader import first_batches_fingerprint
 from lossbench.records import Record, RunLock, files, run_state
 from lossbench.records.record import CHECKPOINT, CONFIG, LOCK, TRACEBACK
 from lossbench.seeding import derive_seed
-from lossbench.training import build, objective, results
+from lossbench.training import build, diagnosis, objective, results
 from lossbench.training.environment import git_commit, hardware, prepare_process, versions
 from lossbench.training.gradients import matched_scale
 from lossbench.training.module import ClassificationModule
@@ -161,13 +161,18 @@ class Training:
                 recorder.evaluate(split, self.trainer, self.module)
         gradients = results.gradient_metrics(recorder.rows, self.module.loss_scale)
         head = self.run.config["model"]["head"]
-        metrics = results.final_metrics(
-            recorder.measured, recorder.outputs, self.prepared, head, gradients
+        found = diagnosis.diagnose(
+            recorder.measured, recorder.outputs, self.prepared, recorder.samples
         )
-        results.write_arrays(folder, recorder.measured)
+        metrics = results.final_metrics(
+            recorder.measured, recorder.outputs, self.prepared, head, gradients | found.metrics
+        )
+        results.write_arrays(folder, recorder.measured, found.arrays)
         results.write_outputs(folder, recorder.measured, recorder.outputs)
         if recorder.samples is not None:
             recorder.samples.write(folder)
+            names = self.prepared.class_names
+            diagnosis.write_suspicious_labels(folder, found, recorder.samples, names)
         recorder.write_final(metrics)
         recorder.close(success=True)
         return metrics

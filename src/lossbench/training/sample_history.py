@@ -12,9 +12,9 @@ from torch import Tensor
 from lossbench.evaluation.probabilities import cross_entropy
 from lossbench.evaluation.trajectories import margins
 from lossbench.records import files
+from lossbench.records.record import SAMPLE_HISTORY
 from lossbench.training.passes import Outputs
 
-SAMPLE_HISTORY = "sample_history.npz"
 HALF_PRECISION_ABOVE = 200 * 2**20  # bytes of both float32 matrices
 
 
