@@ -23,8 +23,7 @@ from lossbench.evaluation.probabilities import Integers, cross_entropy
 from lossbench.evaluation.trajectories import trajectory_arrays
 from lossbench.records import files
 from lossbench.records.record import SUSPICIOUS_LABELS
-from lossbench.tensorboard.figures import to_png
-from lossbench.tensorboard.image_grid import LARGEST, image_grid_figure
+from lossbench.tensorboard.image_grid import LARGEST, image_grid
 from lossbench.tensorboard.writer import RunWriter
 from lossbench.training.measuring import Measured
 from lossbench.training.passes import Outputs
@@ -153,9 +152,9 @@ def write_hardest_images(
             continue
         labels = [
             f"{data.class_names[targets[row]]}\n→ {data.class_names[decoded[row].argmax()]}\n"
-            f"{losses[row]:.3g}"
+            f"{losses[row]:.2f}"
             for row in rows
         ]
         title = f"{split}: given label → prediction, cross-entropy in nats"
-        png = to_png(image_grid_figure(list(images), labels, title=title), colours=256)
-        writer.image(f"{split}/highest_loss", *png, step=epoch)
+        picture = image_grid(list(images), labels, title=title)
+        writer.image(f"{split}/highest_loss", *picture, step=epoch)
