@@ -36,6 +36,7 @@ SETTINGS = {
         Parameter(name="rerun", kind="boolean"),
         Parameter(name="baseline", kind="text"),
         Parameter(name="loss_scale", kind="choice", choices=("none", "match_ce")),
+        Parameter(name="sample_history", kind="boolean", optional=True),
         Parameter(name="data.batch_size", kind="integer", minimum=1),
         Parameter(name="data.validation_per_class", kind="integer", minimum=0),
         Parameter(name="data.validation_prior", kind="choice", choices=("balanced", "training")),
@@ -85,7 +86,8 @@ POSTHOC = (
     *("tau_normalization", "thresholds"),
 )  # what evaluation.posthoc does to a run's outputs after training
 
-NEUTRAL = {"loss_scale": "none"}  # values that are as good as null: no part of an identity either
+# Values that are as good as null: no part of an identity either.
+NEUTRAL = {"loss_scale": "none", "sample_history": False}
 
 
 def folder(name: str) -> Path:

@@ -28,6 +28,7 @@ ARRAYS, OUTPUTS, CHECKPOINT, LOCK, TENSORBOARD, TRACEBACK = (
     "tensorboard",
     "traceback.txt",
 )
+SAMPLE_HISTORY, SUSPICIOUS_LABELS = "sample_history.npz", "suspicious_labels.csv"
 
 
 class DamagedRecordError(RuntimeError):

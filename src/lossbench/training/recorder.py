@@ -27,10 +27,12 @@ from lossbench.records.record import CHECKPOINT, HISTORY, TENSORBOARD
 from lossbench.tensorboard.hparams import ColumnValue, session_group
 from lossbench.tensorboard.writer import RunWriter
 from lossbench.training import objective
+from lossbench.training.diagnosis import write_hardest_images
 from lossbench.training.measuring import Measured, measure
 from lossbench.training.module import ClassificationModule, Running
 from lossbench.training.passes import Outputs, collect, head_of, stored
 from lossbench.training.results import write_figures
+from lossbench.training.sample_history import SampleHistory
 
 Report = Callable[[int, Mapping[str, float]], None]
 
@@ -80,6 +82,7 @@ class Recorder(pl.Callback):
         self.times: list[float] = []
         self.measured: dict[str, Measured] = {}
         self.outputs: dict[str, Outputs] = {}
+        self.samples = SampleHistory() if run.config.get("sample_history") else None
         self.writer: RunWriter | None = None
         self._before = 0.0  # seconds spent before the interruption
         self._began = time.perf_counter()
@@ -95,7 +98,7 @@ class Recorder(pl.Callback):
             "histograms": self.histograms,
             "times": self.times,
             "seconds": self.seconds(),
-        }
+        } | ({} if self.samples is None else {"samples": self.samples.state_dict()})
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take over the history of an interrupted run."""
@@ -103,6 +106,8 @@ class Recorder(pl.Callback):
         self.histograms = state_dict["histograms"]
         self.times = state_dict["times"]
         self._before = state_dict["seconds"]
+        if self.samples is not None:
+            self.samples.load_state_dict(state_dict["samples"])
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Open the TensorBoard file once the checkpoint is loaded."""
@@ -129,10 +134,12 @@ class Recorder(pl.Callback):
         }
         row |= self._running(pl_module, epoch)
         splits = ["val"] if "val" in self.loaders else []
-        if epoch in train_pass_epochs(trainer.max_epochs or epoch):
+        if self.samples is not None or epoch in train_pass_epochs(trainer.max_epochs or epoch):
             splits.append("train")
         for split in splits:
             row |= self.evaluate(split, trainer, pl_module).metrics
+        if self.samples is not None:
+            self.samples.add(self.outputs["train"], self.measured["train"].decoded)
         histograms = [
             (epoch, tag, torch.from_numpy(counts))
             for split in splits
@@ -178,6 +185,7 @@ class Recorder(pl.Callback):
         for tag, counts in self._histograms("test"):
             self.writer.histogram(tag, counts, LOG10_LOSS_EDGES, step=epoch)
         write_figures(self.writer, self.measured, self.data, epoch)
+        write_hardest_images(self.writer, self.measured, self.outputs, self.data, epoch)
 
     def close(self, success: bool) -> None:
         """Say in TensorBoard how the run ended."""

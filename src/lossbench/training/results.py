@@ -42,13 +42,13 @@ def final_metrics(
     outputs: dict[str, Outputs],
     class_counts: ArrayLike,
     head: str,
-    others: Mapping[str, float],
+    further: Mapping[str, float],
 ) -> dict[str, float | None]:
     """Every metric of every split, and each split's outputs under every loss of the catalogue.
 
-    ``head`` is the model's, ``others`` are put beside them. What is not finite is None.
+    ``head`` is the model's, ``further`` metrics are put beside them. What is not finite is None.
     """
-    found: dict[str, float] = dict(others)
+    found: dict[str, float] = dict(further)
     for split, result in measured.items():
         found |= result.metrics
         scores = objective.scores(result.decoded, outputs[split], class_counts, head)
@@ -95,11 +95,14 @@ def posthoc(
 
 
 def write_arrays(
-    folder: Path, measured: dict[str, Measured], others: Mapping[str, np.ndarray]
+    folder: Path, measured: dict[str, Measured], further: Mapping[str, np.ndarray]
 ) -> None:
-    """`arrays.npz`: confusion matrices, reliability bins and histograms of every split."""
+    """`arrays.npz`: confusion matrices, reliability bins and histograms of every split.
+
+    ``further`` arrays are put beside them.
+    """
     arrays = {name: array for result in measured.values() for name, array in result.arrays.items()}
-    files.write_arrays(folder / ARRAYS, {"edges": LOG10_LOSS_EDGES} | arrays | dict(others))
+    files.write_arrays(folder / ARRAYS, {"edges": LOG10_LOSS_EDGES, **arrays, **further})
 
 
 def write_outputs(

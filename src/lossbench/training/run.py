@@ -18,7 +18,7 @@ from lossbench.data.loader import first_batches_fingerprint
 from lossbench.records import Record, RunLock, files, run_state
 from lossbench.records.record import CHECKPOINT, CONFIG, LOCK, TRACEBACK
 from lossbench.seeding import derive_seed
-from lossbench.training import build, objective, results
+from lossbench.training import build, diagnosis, objective, results
 from lossbench.training.environment import git_commit, hardware, prepare_process, versions
 from lossbench.training.gradients import matched_scale
 from lossbench.training.module import ClassificationModule
@@ -164,11 +164,16 @@ class Training:
         measured, outputs = recorder.measured, recorder.outputs
         head, counts = results.linear_head(self.model), self.prepared.class_counts
         posthoc, arrays = results.posthoc(measured, outputs, counts, head)
-        metrics = results.final_metrics(
-            measured, outputs, counts, self.run.config["model"]["head"], gradients | posthoc
-        )
-        results.write_arrays(folder, measured, arrays)
+        found = diagnosis.diagnose(measured, outputs, self.prepared, recorder.samples)
+        further = gradients | posthoc | found.metrics
+        kind = self.run.config["model"]["head"]
+        metrics = results.final_metrics(measured, outputs, counts, kind, further)
+        results.write_arrays(folder, measured, arrays | found.arrays)
         results.write_outputs(folder, measured, outputs, head)
+        if recorder.samples is not None:
+            recorder.samples.write(folder)
+            names = self.prepared.class_names
+            diagnosis.write_suspicious_labels(folder, found, recorder.samples, names)
         recorder.write_final(metrics)
         recorder.close(success=True)
         return metrics
