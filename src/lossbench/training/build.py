@@ -28,7 +28,7 @@ def build_model(config: Config, prepared: PreparedData, seed: int) -> Classifier
     return build_classifier(
         backbone,
         config["head"],
-        input_shape=prepared.train.images.shape[1:],
+        input_shape=prepared.input_shape,
         num_classes=len(prepared.class_names),
         seed=seed,
     )
