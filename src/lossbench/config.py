@@ -41,6 +41,8 @@ SETTINGS = {
         Parameter(name="data.validation_per_class", kind="integer", minimum=0),
         Parameter(name="data.validation_prior", kind="choice", choices=("balanced", "training")),
         Parameter(name="data.archive", kind="text", optional=True),
+        Parameter(name="data.workers", kind="integer", minimum=0, optional=True),
+        Parameter(name="data.cache_mb", kind="integer", minimum=1, optional=True),
         Parameter(name="data.augmentation.crop_padding", kind="integer", minimum=0),
         Parameter(name="data.augmentation.flip", kind="boolean"),
         Parameter(name="imbalance.factor", minimum=1),
@@ -78,6 +80,7 @@ SETTINGS = {
 NOT_IDENTITY = (
     *("study", "arm", "arms", "runs_dir", "workers", "baseline"),
     *("on_error", "retry_failed", "rerun", "posthoc"),
+    *("data.workers", "data.cache_mb"),
     *("data.archive", "data.root", "trainer.accelerator", "trainer.threads"),
 )
 
@@ -385,16 +388,43 @@ def identity_of(config: Config) -> Config:
             source = source_digest(group["_target_"], prefix.rstrip("."))
             kept |= {"_source_": source} if source else {}
         if prefix == "data." and group.get("archive") and not group.get("checksums"):
-            kept["_content_"] = names_and_sizes(Path(group["archive"]))
+            kept |= _content_of(group)
         return kept
 
     return prune(config, "")
 
 
+def _content_of(data: Config) -> Config:
+    """What stands for the locations in the group ``data``: the content of archive and parts."""
+    archive = Path(data["archive"]).expanduser()
+    read = content if archive.is_file() else names_and_sizes
+    kept: Config = {"_content_": read(archive)}
+    folder = archive.parent if archive.is_file() else archive
+    for part in ("train", "test"):
+        place = folder / Path(data.get(part) or "").expanduser()
+        if place.is_file():
+            kept[part] = content(place)
+    return kept
+
+
+@cache
+def content(file: Path) -> str:
+    """SHA-256 of a file, which is read once in a process."""
+    with open(file, "rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+@cache
 def names_and_sizes(place: Path) -> str:
-    """A hash of the names and sizes of the files below ``place``, for data without checksums."""
-    files = [place] if place.is_file() else sorted(place.rglob("*"))
-    listed = [[str(f.relative_to(place)), f.stat().st_size] for f in files if f.is_file()]
+    """A hash of the names and sizes of the files below ``place``, for data without checksums.
+
+    The folder is walked once in a process, for a sweep asks for every run.
+    """
+    listed = [
+        [str(file.relative_to(place)), file.stat().st_size]
+        for file in sorted(place.rglob("*"))
+        if file.is_file()
+    ]
     return digest({"files": listed})
 
 

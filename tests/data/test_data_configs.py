@@ -44,7 +44,7 @@ def test_the_data_files_load_their_datasets(
     assert prepared.validation is not None
     assert np.bincount(prepared.validation.targets).tolist() == [validation_per_class] * 10
     source = {"digits": real_digits, "fashion_mnist": real_fashion_mnist}[name]
-    np.testing.assert_array_equal(prepared.test.images, source.test_images)
+    np.testing.assert_array_equal(prepared.test.inputs, source.test_images)
 
 
 @pytest.mark.parametrize(
@@ -73,8 +73,9 @@ def test_every_imbalance_file_is_tried_above() -> None:
     files = {path.stem for path in (CONFIGS / "imbalance").glob("*.yaml")}
     assert files == {"none", "exponential", "step", "counts"}
     published = {"mnist", "kmnist", "emnist", "svhn", "cifar10", "cifar100"}  # test_published
+    own = {"image_folder", "image_list", "table"}  # tests/cli/test_own_data.py
     data = {path.stem for path in (CONFIGS / "data").glob("*.yaml")}
-    assert data == {"digits", "fashion_mnist", *published}
+    assert data == {"digits", "fashion_mnist", *published, *own}
 
 
 def test_orders_and_prior_reach_the_data() -> None:

@@ -10,10 +10,14 @@ from lossbench import targets
 from lossbench.data.imbalance import ImbalanceSettings, shortfall
 from lossbench.data.label_noise import Noise
 from lossbench.data.preparation import Augmentation, DataSettings, PreparedData, prepare
+from lossbench.data.selection import Dataset
 from lossbench.data.sources import ImageDataset
 from lossbench.errors import InputError
 
-DATA_KEYS = ("batch_size", "validation_per_class", "validation_prior", "augmentation")
+DATA_KEYS = (
+    *("batch_size", "validation_per_class", "validation_prior", "augmentation"),
+    *("workers", "cache_mb"),
+)
 IMBALANCE_KEYS = ("class_order", "subset_order")
 
 
@@ -29,7 +33,9 @@ def prepared_data(config: dict[str, Any]) -> tuple[PreparedData, DataSettings]:
         data["batch_size"],
         data["validation_per_class"],
         data["validation_prior"],
-        Augmentation(**data["augmentation"]),
+        Augmentation(**(data.get("augmentation") or {})),
+        data.get("workers"),
+        data.get("cache_mb"),
     )
     profile = targets.find(imbalance["_target_"], "imbalance")
     parameters = targets.arguments_of(imbalance, *IMBALANCE_KEYS)
@@ -60,11 +66,11 @@ def notes(config: dict[str, Any], prepared: PreparedData) -> list[str]:
 
 
 @cache
-def load_dataset(target: str, arguments: str) -> ImageDataset:
+def load_dataset(target: str, arguments: str) -> Dataset | ImageDataset:
     """The dataset; a worker process reads it once for all its runs."""
     found = targets.find(target, "data")
     made = targets.call(found, "data", **targets.bind(found, "data", json.loads(arguments)))
-    if not isinstance(made, ImageDataset):
+    if not isinstance(made, ImageDataset) and not hasattr(made, "select"):
         raise InputError(
             f"data: {target} returned a {type(made).__name__}; it must return a "
             "lossbench.data.sources.ImageDataset"

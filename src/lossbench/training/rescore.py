@@ -75,7 +75,9 @@ def rescore(folder: Path) -> str:
             replace(record, metrics=metrics).write(folder)
     added = len(metrics) - len(before)
     changed = sum(before[tag] != metrics[tag] for tag in before)
-    note = "; its logits are stored as float16, so numbers differ from the run's own" if half else ""
+    note = (
+        "; its logits are stored as float16, so numbers differ from the run's own" if half else ""
+    )
     return f"{added} metrics new, {changed} changed{note}"
 
 

@@ -81,6 +81,8 @@ class Training:
         torch.manual_seed(derive_seed(run.seed, "loss"))
         self.loss = objective.build_loss(config["loss"], self.prepared.class_counts)
         objective.try_out(self.loss, config["loss"], len(self.prepared.class_names))
+        # before a file is written: it decodes images, and one that cannot be decoded is bad input
+        self.first_batches = first_batches_fingerprint(self.data.train_dataloader())
         epochs = config["trainer"]["max_epochs"]
         self.module = ClassificationModule(
             self.model,
@@ -125,7 +127,7 @@ class Training:
             fingerprints={
                 "subset": prepared.subset_fingerprint,
                 "init": build.weights_fingerprint(self.model.backbone),
-                "batches": first_batches_fingerprint(self.data.train_dataloader()),
+                "batches": self.first_batches,
             },
             class_names=list(prepared.class_names),
             class_counts=[int(count) for count in prepared.class_counts],
