@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 Config = dict[str, Any]
 
-PLUGGABLE = ("data", "imbalance", "model", "loss", "optimizer", "schedule")
+PLUGGABLE = ("data", "imbalance", "model", "loss", "regime", "optimizer", "schedule")
 
 SETTINGS = {
     parameter.name: parameter
@@ -47,6 +47,17 @@ SETTINGS = {
         Parameter(name="imbalance.class_order", kind="choice", choices=("given", "random")),
         Parameter(name="imbalance.subset_order", kind="choice", choices=("seeded", "ldam")),
         Parameter(name="model.head", kind="choice", choices=("linear", "cosine")),
+        Parameter(name="regime.ema_decay", minimum=0, maximum=1, open_maximum=True, optional=True),
+        Parameter(name="regime.start", minimum=0, maximum=1, open_maximum=True),
+        Parameter(name="regime.beta", minimum=0, maximum=1, open_maximum=True),
+        Parameter(
+            name="regime.sampling",
+            kind="choice",
+            choices=("class_balanced", "square_root", "progressive"),
+        ),
+        Parameter(name="regime.tau", minimum=0, optional=True),
+        Parameter(name="regime.alpha", minimum=0, open_minimum=True),
+        Parameter(name="regime.kappa", minimum=1),
         Parameter(name="optimizer.lr", minimum=0, open_minimum=True),
         Parameter(name="optimizer.momentum", minimum=0, maximum=1, open_maximum=True),
         Parameter(name="optimizer.weight_decay", minimum=0),
@@ -69,9 +80,11 @@ NOT_IDENTITY = (
     *("study", "arm", "arms", "runs_dir", "workers", "baseline"),
     *("on_error", "retry_failed", "rerun"),
     *("data.archive", "data.root", "trainer.accelerator", "trainer.threads"),
+    "regime.name",  # its class and parameters say it all
 )
 
-NEUTRAL = {"loss_scale": "none"}  # values that are as good as null: no part of an identity either
+# values that are as good as null: no part of an identity either
+NEUTRAL = {"loss_scale": "none", "regime._target_": "lossbench.training.regimes.Plain"}
 
 
 def folder(name: str) -> Path:
@@ -308,7 +321,9 @@ def identity_of(config: Config) -> Config:
             path = f"{prefix}{key}"
             if value is None or path in NOT_IDENTITY or NEUTRAL.get(path) == value:
                 continue
-            kept[key] = prune(value, f"{path}.") if isinstance(value, dict) else value
+            inner = prune(value, f"{path}.") if isinstance(value, dict) else value
+            if inner != {} or value == {}:  # a group of which nothing is left says nothing
+                kept[key] = inner
         if isinstance(group.get("_target_"), str):
             source = source_digest(group["_target_"], prefix.rstrip("."))
             kept |= {"_source_": source} if source else {}

@@ -6,7 +6,7 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 
-from lossbench.data.loader import Batch, BatchLoader
+from lossbench.data.loader import Batch, BatchLoader, EpochOrder
 from lossbench.data.preparation import Augmentation, DataSettings, PreparedData, Split
 
 EVALUATION_BATCH_SIZE = 1000  # images; changes speed and memory only
@@ -19,20 +19,28 @@ class LossbenchDataModule(pl.LightningDataModule):
         prepared: the images of the run.
         settings: batch size and augmentation.
         seed: seed of the run; decides order and augmentation of every epoch.
+        order: another order for the training images, see `BatchLoader`.
     """
 
-    def __init__(self, prepared: PreparedData, settings: DataSettings, seed: int) -> None:
+    def __init__(
+        self,
+        prepared: PreparedData,
+        settings: DataSettings,
+        seed: int,
+        order: EpochOrder | None = None,
+    ) -> None:
         super().__init__()
         self.prepared = prepared
         self.settings = settings
         self.seed = seed
+        self.order = order
         self._tensors: dict[tuple[int, torch.device], Batch] = {}
 
     def train_dataloader(self) -> BatchLoader:
         """Shuffled and augmented anew in every epoch."""
         settings = self.settings
         return self._loader(
-            self.prepared.train, settings.batch_size, settings.augmentation, self.seed
+            self.prepared.train, settings.batch_size, settings.augmentation, self.seed, self.order
         )
 
     def train_evaluation_loader(self) -> BatchLoader:
@@ -54,6 +62,7 @@ class LossbenchDataModule(pl.LightningDataModule):
         batch_size: int = EVALUATION_BATCH_SIZE,
         augmentation: Augmentation | None = None,
         seed: int | None = None,
+        order: EpochOrder | None = None,
     ) -> BatchLoader:
         images, targets, ids = self._on_device(split)
         return BatchLoader(
@@ -65,6 +74,7 @@ class LossbenchDataModule(pl.LightningDataModule):
             std=self.prepared.std,
             augmentation=augmentation,
             seed=seed,
+            order=order,
         )
 
     def _on_device(self, split: Split) -> Batch:

@@ -7,7 +7,7 @@ augmented and normalised there with a few operations on the whole batch.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 
 import torch
@@ -18,6 +18,7 @@ from lossbench.data.preparation import Augmentation
 from lossbench.seeding import derive_seed
 
 Batch = tuple[Tensor, Tensor, Tensor]
+EpochOrder = Callable[[int], Tensor | None]
 
 
 class BatchLoader:
@@ -40,6 +41,9 @@ class BatchLoader:
         augmentation: None changes nothing; needs ``seed``.
         seed: None means in order.
         drop_last: leave out a last batch that is smaller.
+        order: from an epoch to (N,) int64 places in ``images`` on the CPU, among which a place may
+            occur often or never, or to None for the seeded permutation. There an image's
+            augmentation is drawn by its place in the epoch: each time it occurs has its own.
     """
 
     def __init__(
@@ -54,6 +58,7 @@ class BatchLoader:
         augmentation: Augmentation | None = None,
         seed: int | None = None,
         drop_last: bool = False,
+        order: EpochOrder | None = None,
     ) -> None:
         if augmentation is not None and seed is None:
             raise ValueError("augmentation is random: give a seed with it")
@@ -62,6 +67,7 @@ class BatchLoader:
         self.augmentation = augmentation or Augmentation()
         self.seed = seed
         self.drop_last = drop_last
+        self.order = order
         # (x / 255 - mean) / std, as one multiplication and one addition
         deviation = torch.tensor(std, dtype=torch.float64).view(-1, 1, 1)
         centre = torch.tensor(mean, dtype=torch.float64).view(-1, 1, 1)
@@ -104,13 +110,16 @@ class BatchLoader:
                 yield self.images[cut], self.targets[cut], self.ids[cut]
             return
         device = self.images.device
-        order = _epoch_order(len(self.images), self.seed, epoch).to(device)
+        given = None if self.order is None else self.order(epoch)
+        order = _epoch_order(len(self.images), self.seed, epoch) if given is None else given
+        places = order if given is None else torch.arange(len(order))
+        order, places = order.to(device), places.to(device)
         draws = _epoch_draws(len(self.images), self.augmentation, self.seed, epoch).to(device)
         for start in range(0, stop, self.batch_size):
             picked = order[start : start + self.batch_size]
             pixels = augment(
                 self.images.index_select(0, picked),
-                draws.index_select(0, picked),
+                draws.index_select(0, places[start : start + self.batch_size]),
                 self.augmentation,
             )
             yield pixels, self.targets.index_select(0, picked), self.ids.index_select(0, picked)

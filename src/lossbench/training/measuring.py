@@ -30,8 +30,12 @@ def measure(
     loss: objective.Loss,
     class_names: Sequence[str],
     class_counts: ArrayLike,
+    regime_shift: torch.Tensor | None = None,
 ) -> Measured:
-    """Evaluate ``outputs`` of ``split`` under the yardstick and under the run's own ``loss``."""
+    """Evaluate ``outputs`` of ``split`` under the yardstick and under the run's own ``loss``.
+
+    ``regime_shift`` is the regime's part of the prior (`objective.model_log_prior`).
+    """
     loss = objective.frozen(loss)
     with torch.no_grad():
         decoded = objective.decode(loss, outputs.logits, **outputs.head)
@@ -42,7 +46,7 @@ def measure(
         targets,
         class_names=class_names,
         train_counts=class_counts,
-        log_prior_model=objective.model_log_prior(loss, class_counts),
+        log_prior_model=objective.model_log_prior(loss, class_counts, regime_shift),
     )
     metrics = {f"{split}/{name}": value for name, value in evaluation.metrics.items()}
     metrics[f"{split}/loss/objective"] = own
