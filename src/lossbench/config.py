@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 Config = dict[str, Any]
 
-PLUGGABLE = ("data", "imbalance", "model", "loss", "optimizer", "schedule")
+PLUGGABLE = ("data", "imbalance", "model", "loss", "regime", "optimizer", "schedule")
 
 SETTINGS = {
     parameter.name: parameter
@@ -59,6 +59,17 @@ SETTINGS = {
         Parameter(name="imbalance.n_max", kind="integer", minimum=1, optional=True),
         Parameter(name="label_noise.rate", minimum=0, maximum=1, open_maximum=True),
         Parameter(name="model.head", kind="choice", choices=("linear", "cosine")),
+        Parameter(name="regime.ema_decay", minimum=0, maximum=1, open_maximum=True, optional=True),
+        Parameter(name="regime.start", minimum=0, maximum=1, open_maximum=True),
+        Parameter(name="regime.beta", minimum=0, maximum=1, open_maximum=True),
+        Parameter(
+            name="regime.sampling",
+            kind="choice",
+            choices=("class_balanced", "square_root", "progressive"),
+        ),
+        Parameter(name="regime.tau", minimum=0, optional=True),
+        Parameter(name="regime.alpha", minimum=0, open_minimum=True),
+        Parameter(name="regime.kappa", minimum=1),
         Parameter(name="optimizer.lr", minimum=0, open_minimum=True),
         Parameter(name="optimizer.momentum", minimum=0, maximum=1, open_maximum=True),
         Parameter(name="optimizer.weight_decay", minimum=0),
@@ -82,6 +93,7 @@ NOT_IDENTITY = (
     *("on_error", "retry_failed", "rerun", "posthoc"),
     *("data.workers", "data.cache_mb"),
     *("data.archive", "data.root", "trainer.accelerator", "trainer.threads"),
+    "regime.name",  # its class and parameters say it all
 )
 
 POSTHOC = (
@@ -90,7 +102,11 @@ POSTHOC = (
 )  # what evaluation.posthoc does to a run's outputs after training
 
 # Values that are as good as null: no part of an identity either.
-NEUTRAL = {"loss_scale": "none", "sample_history": False}
+NEUTRAL = {
+    "loss_scale": "none",
+    "sample_history": False,
+    "regime._target_": "lossbench.training.regimes.Plain",
+}
 
 
 def folder(name: str) -> Path:
@@ -383,7 +399,9 @@ def identity_of(config: Config) -> Config:
             path = f"{prefix}{key}"
             if value is None or path in NOT_IDENTITY or NEUTRAL.get(path) == value:
                 continue
-            kept[key] = prune(value, f"{path}.") if isinstance(value, dict) else value
+            inner = prune(value, f"{path}.") if isinstance(value, dict) else value
+            if inner != {} or value == {}:  # a group of which nothing is left says nothing
+                kept[key] = inner
         if isinstance(group.get("_target_"), str):
             source = source_digest(group["_target_"], prefix.rstrip("."))
             kept |= {"_source_": source} if source else {}

@@ -274,7 +274,7 @@ def _numbers(
 ) -> dict[str, float]:
     """What the outputs of ``method`` are worth on one split."""
     confusion = _confusion(logits, targets)
-    groups = classification.group_recalls(confusion, train_counts)
+    groups = classification.group_recalls(confusion, classification.rank_groups(train_counts))
     numbers = {
         "balanced_accuracy": classification.balanced_accuracy(confusion),
         "accuracy": classification.accuracy(confusion),

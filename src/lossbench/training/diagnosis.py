@@ -147,9 +147,9 @@ def write_hardest_images(
         decoded, targets = measured[split].decoded.numpy(), outputs[split].targets.numpy()
         losses = cross_entropy(decoded, targets)
         rows = np.argsort(-losses, kind="stable")[:LARGEST]
-        images = np.asarray(part.images[_places(part, outputs[split].ids.numpy()[rows])])
-        if images.ndim != 4 or images.shape[1] not in (1, 3):
+        if len(data.input_shape) != 3 or data.input_shape[0] not in (1, 3):
             continue
+        images = part.inputs[_places(part, outputs[split].ids.numpy()[rows])]
         labels = [
             f"{data.class_names[targets[row]]}\n→ {data.class_names[decoded[row].argmax()]}\n"
             f"{losses[row]:.2f}"

@@ -133,6 +133,7 @@ class Recorder(pl.Callback):
             "learning_rate": trainer.optimizers[0].param_groups[0]["lr"],
         }
         row |= self._running(pl_module, epoch)
+        row |= pl_module.end_epoch()
         splits = ["val"] if "val" in self.loaders else []
         if self.samples is not None or epoch in train_pass_epochs(trainer.max_epochs or epoch):
             splits.append("train")
@@ -161,11 +162,13 @@ class Recorder(pl.Callback):
         """One pass over ``split``, measured and remembered as the newest of that split."""
         plugin = trainer.precision_plugin
         batches = map(plugin.convert_input, self.loaders[split]())
-        outputs = collect(module.model, batches, plugin.forward_context(), module.needs_features)
+        model, features = module.deployed, module.needs_features
+        outputs = collect(model, batches, plugin.forward_context(), features)
         self.outputs[split] = outputs
         names, counts = self.data.class_names, self.data.class_counts
         try:
-            measured = measure(split, outputs, module.loss, names, counts)
+            shift = module.regime.log_prior_shift()
+            measured = measure(split, outputs, module.loss, names, counts, shift)
         except ValueError as error:
             raise NonFiniteLossError(
                 f"under the loss {self.run.loss}, in epoch {module.current_epoch + 1}, the "
@@ -216,11 +219,11 @@ class Recorder(pl.Callback):
         features = running.features
         head = head_of(module.model, torch.cat(features)) if features else {}
         decoded = objective.decode(loss, logits, **stored(head)).detach().numpy()
-        targets = torch.cat(running.targets).cpu().numpy()
+        predicted = decoded.argmax(axis=1)
         return {
             "train/running/objective": value,
-            "train/running/cross_entropy": float(cross_entropy(decoded, targets).mean()),
-            "train/running/accuracy": float((decoded.argmax(axis=1) == targets).mean()),
+            "train/running/cross_entropy": running.expected(lambda y: cross_entropy(decoded, y)),
+            "train/running/accuracy": running.expected(lambda y: predicted == y),
             "train/gradient/norm": running.gradients.norm,
             "train/gradient/relative_to_cross_entropy": running.gradients.relative_to_cross_entropy,
         }

@@ -111,7 +111,8 @@ def recompute(record: Record) -> tuple[Metrics, Arrays, bool]:
                 torch.from_numpy(stored[f"ids/{split}"]),
             )
             measured[split] = measuring.measure_decoded(
-                split, decoded, outputs[split].targets, record.class_names, counts, log_prior
+                *(split, decoded, outputs[split].targets, record.class_names, counts, log_prior),
+                detail=True,
             )
         head = {
             name.removeprefix("head/"): value
