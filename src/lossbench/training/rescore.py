@@ -62,14 +62,13 @@ def rescore(folder: Path) -> str:
     `LockedError` if another process writes the run, `DamagedRecordError` if a file of it cannot be
     read, and `InputError` if its loss is needed and cannot be made.
     """
-    import numpy as np
 
     with RunLock(folder / LOCK):
         record = read_record(folder)
         before, old = record.metrics, record.arrays()
         found, new, half = recompute(record)
         metrics, arrays = dict(sorted((before | found).items())), old | new
-        if any(not np.array_equal(old.get(name), new[name], equal_nan=True) for name in new):
+        if any(not _same(old.get(name), array) for name, array in new.items()):
             files.write_arrays(folder / ARRAYS, arrays)
         if metrics != before:
             replace(record, metrics=metrics).write(folder)
@@ -79,6 +78,12 @@ def rescore(folder: Path) -> str:
         "; its logits are stored as float16, so numbers differ from the run's own" if half else ""
     )
     return f"{added} metrics new, {changed} changed{note}"
+
+
+def _same(before: np.ndarray | None, now: np.ndarray) -> bool:
+    import numpy as np
+
+    return before is not None and np.array_equal(before, now, equal_nan=True)
 
 
 def recompute(record: Record) -> tuple[Metrics, Arrays, bool]:
