@@ -47,13 +47,15 @@ def asymmetric(
     Raises `InputError` for a class that is unknown, mapped twice or mapped to itself.
     """
     classes = len(class_names)
+    if mapping is None:
+        mapping = {label: (label + 1) % classes for label in range(classes)}
+    if not isinstance(mapping, Mapping):
+        raise InputError(
+            f"label_noise.mapping={mapping} must map classes to classes, as in {{cat: dog}}"
+        )
     shares = np.eye(classes)
-    pairs = (
-        [(label, (label + 1) % classes) for label in range(classes)]
-        if mapping is None
-        else [(_index(a, class_names), _index(b, class_names)) for a, b in mapping.items()]
-    )
-    for source, goal in pairs:
+    for named in mapping.items():
+        source, goal = (_index(name, class_names) for name in named)
         if source == goal or shares[source, source] != 1:
             problem = "to itself" if source == goal else "twice"
             raise InputError(
