@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from lossbench.config import Config, Run, folder, register_experiments, resolve
+from lossbench.config import SETTINGS, Config, Run, folder, register_experiments, resolve
 from lossbench.data.configured import prepared_data
 from lossbench.errors import InputError, unknown
 from lossbench.records import run_state
@@ -149,6 +149,9 @@ def explain(error: Exception) -> InputError:
 def _unknown_key(path: str, cause: BaseException | None) -> InputError:
     parent = getattr(cause, "parent_node", None)
     names = [str(key) for key in parent or [] if key != "hydra"]
+    path = getattr(cause, "full_key", None) or path  # the part of the path that is missing
+    if any(setting.startswith(f"{path}.") for setting in SETTINGS):
+        return InputError(f"there is no {path} to change; choose one with {path}=NAME")
     where, _, key = path.rpartition(".")
     if not names:
         return InputError(f"unknown config key {path!r}")

@@ -47,6 +47,15 @@ SETTINGS = {
         Parameter(name="imbalance.counts", kind="integers", minimum=1),
         Parameter(name="imbalance.class_order", kind="choice", choices=("given", "random")),
         Parameter(name="imbalance.subset_order", kind="choice", choices=("seeded", "ldam")),
+        Parameter(
+            name="imbalance.minority_fraction",
+            minimum=0,
+            maximum=1,
+            open_minimum=True,
+            open_maximum=True,
+        ),
+        Parameter(name="imbalance.n_max", kind="integer", minimum=1, optional=True),
+        Parameter(name="label_noise.rate", minimum=0, maximum=1, open_maximum=True),
         Parameter(name="model.head", kind="choice", choices=("linear", "cosine")),
         Parameter(name="optimizer.lr", minimum=0, open_minimum=True),
         Parameter(name="optimizer.momentum", minimum=0, maximum=1, open_maximum=True),
@@ -156,6 +165,8 @@ def check(config: Config) -> None:
     for part in PLUGGABLE:
         if not isinstance(config.get(part), dict) or not {"name", "_target_"} & set(config[part]):
             raise InputError(f"the {part} config has neither a name nor a _target_")
+    if config.get("label_noise") is not None and "_target_" not in config["label_noise"]:
+        raise InputError("the label_noise config has no _target_; choose label_noise=symmetric")
     check_loss(config)
 
 
@@ -277,6 +288,10 @@ def imbalance_label(config: Config) -> str:
     words = [name_of(imbalance)]
     if "factor" in imbalance:
         words.append(f"{imbalance['factor']:g}")
+    if "minority_fraction" in imbalance:
+        words.append(f"minority {imbalance['minority_fraction']:g}")
+    if imbalance.get("n_max") is not None:
+        words.append(f"n_max {imbalance['n_max']}")
     if "counts" in imbalance:
         words.append("-".join(map(str, imbalance["counts"])))
     if imbalance.get("class_order") == "random":

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from lossbench.data import label_noise
 from lossbench.data.imbalance import (
     ImbalanceSettings,
     order_classes,
@@ -93,16 +94,17 @@ class PreparedData:
     """Everything a run needs to know about its data.
 
     Attributes:
-        train: after split and imbalance.
+        train: after split and imbalance; its targets are the labels given, with any label noise.
         validation: None if there is none.
         test: as the source has it.
-        class_counts: (C,) int64, training images per class: the counts that losses are given.
+        class_counts: (C,) int64, training images per given label: what losses are told.
         class_names: C names.
         mean: per channel, for normalising pixels in [0, 1].
         std: per channel, likewise.
-        subset_fingerprint: SHA-256 over the chosen training and validation images and the content
-            of the dataset. Equal fingerprints mean: same images in all three parts.
+        subset_fingerprint: SHA-256 over the chosen training and validation images, the content of
+            the dataset and noisy labels. Equal fingerprints mean: same images in all three parts.
         origin: which copy of the data was read, in words.
+        clean_targets: (N,) int64, the labels of ``train`` before label noise; None without noise.
     """
 
     train: Split
@@ -114,6 +116,13 @@ class PreparedData:
     std: tuple[float, ...]
     subset_fingerprint: str
     origin: str
+    clean_targets: NDArray[np.int64] | None = None
+
+    @property
+    def image_counts(self) -> NDArray[np.int64]:
+        """(C,) int64: training images per true class, which label noise leaves as they are."""
+        labels = self.train.targets if self.clean_targets is None else self.clean_targets
+        return np.bincount(labels, minlength=len(self.class_names))
 
     @property
     def priors(self) -> dict[str, list[float] | None]:
@@ -127,10 +136,16 @@ class PreparedData:
 
 
 def prepare(
-    dataset: ImageDataset, settings: DataSettings, imbalance: ImbalanceSettings, seed: int
+    dataset: ImageDataset,
+    settings: DataSettings,
+    imbalance: ImbalanceSettings,
+    seed: int,
+    noise: label_noise.Noise | None = None,
 ) -> PreparedData:
     """Carve the validation images, make the imbalance in what is left, keep the test images.
 
+    ``noise`` then makes training labels wrong; validation and test images keep their labels, and
+    validation is thinned to the proportions of the images, not of the labels given.
     Everything random depends on ``seed`` and on the name of the draw only (lossbench.seeding).
     Raises `InputError` where a class has too few images; the message names it.
     """
@@ -144,34 +159,47 @@ def prepare(
     if settings.validation_prior == "training" and len(validation):
         validation = thin_to_prior(validation, targets, counts, per_class, seed)
 
-    def part(ids: NDArray[np.int64]) -> Split:
-        return Split(dataset.train_images[ids], targets[ids], ids)
+    def part(ids: NDArray[np.int64], labels: NDArray[np.int64] = targets) -> Split:
+        return Split(dataset.train_images[ids], labels[ids], ids)
 
+    given = targets
+    if noise is not None:
+        given = targets.copy()
+        given[train] = label_noise.apply(noise, targets[train], train, names, seed)
+        counts = np.bincount(given[train], minlength=len(names))
     return PreparedData(
-        train=part(train),
+        train=part(train, given),
         validation=part(validation) if len(validation) else None,
         test=Split(dataset.test_images, dataset.test_targets, np.arange(len(dataset.test_targets))),
         class_counts=counts,
         class_names=names,
         mean=dataset.mean,
         std=dataset.std,
-        subset_fingerprint=_fingerprint(dataset, train, validation),
+        subset_fingerprint=_fingerprint(
+            dataset, train, validation, *([] if noise is None else [given[train]])
+        ),
         origin=dataset.origin,
+        clean_targets=None if noise is None else targets[train],
     )
 
 
 def _fingerprint(
-    dataset: ImageDataset, train: NDArray[np.int64], validation: NDArray[np.int64]
+    dataset: ImageDataset,
+    train: NDArray[np.int64],
+    validation: NDArray[np.int64],
+    *noisy_labels: NDArray[np.int64],
 ) -> str:
     digest = hashlib.sha256()
-    for array in (
+    arrays: tuple[NDArray[np.int64] | NDArray[np.uint8], ...] = (
         train,
         validation,
         dataset.train_images,
         dataset.train_targets,
         dataset.test_images,
         dataset.test_targets,
-    ):
+        *noisy_labels,
+    )
+    for array in arrays:
         digest.update(repr(array.shape).encode())
         digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()

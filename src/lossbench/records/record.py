@@ -67,6 +67,7 @@ class Record:
     git: str | None = None
     hardware: dict[str, Any] = field(default_factory=dict)
     origin: str = ""  # where the data was read, in words
+    notes: list[str] = field(default_factory=list)  # where the data are not what was asked for
     started: str = ""
     seconds: float = 0.0
     schema: int = SCHEMA

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from lossbench.config import Run
-from lossbench.data.configured import prepared_data
+from lossbench.data.configured import notes, prepared_data
 from lossbench.data.datamodule import LossbenchDataModule
 from lossbench.data.loader import first_batches_fingerprint
 from lossbench.records import Record, RunLock, files, run_state
@@ -137,6 +137,7 @@ class Training:
             git=git_commit(),
             hardware=hardware(self.trainer.strategy.root_device),
             origin=prepared.origin,
+            notes=notes(self.run.config, prepared),
         )
 
     def _fit(self, checkpoint: Path | None) -> None:
