@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +10,8 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from lossbench.config import Run
-from lossbench.data.preparation import PreparedData
 from lossbench.records import read_record
 from lossbench.training import diagnosis
-from lossbench.training import run as training_run
 from lossbench.training.run import Training, execute
 from tests.conftest import run_of
 from tests.training.test_resume import (
@@ -103,27 +100,15 @@ def test_overfitting_is_that_of_the_last_epochs_losses(finished: Run) -> None:
     assert record.arrays()["overfitting/by_class"].shape == (10, 7)
 
 
-def test_known_label_noise_is_found_scored_and_kept_apart(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    made = training_run.prepared_data
-
-    def noisy_data(config: dict) -> tuple[PreparedData, object]:
-        data, settings = made(config)
-        targets = data.train.targets.copy()
-        targets[::5] = (targets[::5] + 3) % 10
-        counts = np.bincount(targets, minlength=10)
-        train = dataclasses.replace(data.train, targets=targets)
-        noisy = dataclasses.replace(data, train=train, class_counts=counts)
-        object.__setattr__(noisy, "clean_targets", data.train.targets)
-        return noisy, settings
-
-    monkeypatch.setattr(training_run, "prepared_data", noisy_data)
-    run = run_of(tmp_path, "sample_history=true", "imbalance=none", "trainer.max_epochs=6")
+def test_known_label_noise_is_found_scored_and_kept_apart(make_run) -> None:
+    run = make_run(
+        *("sample_history=true", "label_noise=symmetric", "imbalance=none", "trainer.max_epochs=6")
+    )
     assert execute(run).state == "done"
     metrics, arrays = read_record(run.folder).metrics, read_record(run.folder).arrays()
     data = Training(run).prepared
-    noisy_ids = set(data.train.ids[::5].tolist())
+    noisy = data.train.targets != data.clean_targets
+    noisy_ids = set(data.train.ids[noisy].tolist())
     listed = list(csv.DictReader((run.folder / "suspicious_labels.csv").open()))
     given = dict(zip(data.train.ids.tolist(), data.train.targets.tolist(), strict=True))
     assert all(row["given_label"] == str(given[int(row["id"])]) for row in listed)
@@ -138,7 +123,7 @@ def test_known_label_noise_is_found_scored_and_kept_apart(
     assert metrics["train/label_noise/share_noisy"] == pytest.approx(0.2, abs=1e-3)
     parts = [arrays[f"histogram/cross_entropy/train_{name}"] for name in ("clean", "noisy")]
     assert np.array_equal(sum(parts), arrays["histogram/cross_entropy/train"])
-    assert parts[1].sum(axis=1).tolist() == np.bincount(data.train.targets[::5]).tolist()
+    assert parts[1].sum(axis=1).tolist() == np.bincount(data.train.targets[noisy]).tolist()
 
 
 def test_the_images_of_the_highest_losses_are_shown(

@@ -64,7 +64,8 @@ def overfitting(
         train_losses: ``(N,)``, the cross-entropy of the deployed logits in nats, from a pass
             without augmentation.
         train_targets: ``(N,)``, the labels that were trained on; with label noise those with the
-            noise, for they are what a model over-fits to.
+            noise, for they are what a model over-fits to. While wrong labels are not learnt, their
+            high losses make the gaps negative and the area under the curve smaller than 0.5.
         test_losses: ``(M,)``.
         test_targets: ``(M,)``.
         class_counts: ``(C,)``, training samples per class; they rank the classes into head, mid and

@@ -19,6 +19,33 @@ FEWEST = 50
 """Samples that a mixture is fitted to, at least, if there are so many."""
 
 
+def mean_loss(loss: ArrayLike) -> Floats:
+    """``(N,)``: the loss of each sample averaged over the epochs, the suspicion to use.
+
+    With 20 % symmetric noise, cross-entropy and a mixture per class the flags reached these F1
+    scores, means of three seeds: (a) digits, mlp, 15 epochs; (b) Fashion-MNIST exponential 100,
+    convnet, 15 epochs; (c) digits, convnet, 60 epochs, after which every wrong label was learnt.
+
+    ======================================  =====  =====  =====
+    suspicion                               (a)    (b)    (c)
+    ======================================  =====  =====  =====
+    loss, mean of all epochs                0.947  0.873  0.959
+    loss, mean of the first third           0.919  0.830  0.960
+    loss of the last epoch                  0.943  0.894  0.314
+    minus the margin, mean of all epochs    0.967  0.864  0.774
+    minus the margin of the last epoch      0.952  0.898  0.443
+    ======================================  =====  =====  =====
+
+    The last epoch is best as long as wrong labels are not learnt, and useless afterwards; the mean
+    loss is never far from the best, for what was once high stays in it.
+
+    Args:
+        loss: ``(E, N)``, cross-entropy in nats; one row, the last epoch's, will do.
+    """
+    mean: Floats = np.asarray(loss).mean(axis=0, dtype=np.float64)
+    return mean
+
+
 def noise_probability(suspicion: ArrayLike, targets: Integers) -> Floats:
     """``(N,)``: the probability that each label is wrong.
 
@@ -28,11 +55,14 @@ def noise_probability(suspicion: ArrayLike, targets: Integers) -> Floats:
     beyond them it stays as it is there, so that it never falls where the suspicion rises.
 
     From the smallest class on, classes with fewer than 50 samples are put together with the next
-    larger ones until there are 50. Where all values are equal the probability is 0. A mixture
-    always finds two components: without any label noise it flags the hard samples.
+    larger ones until there are 50. Where all values are equal the probability is 0.
+
+    One mixture for all classes flagged 57 % of the clean samples of the three rarest classes in (b)
+    of `mean_loss`, a mixture per class 3 %. A mixture always finds two components: without any
+    label noise it flags the hard samples, 7 % of them in (b).
 
     Args:
-        suspicion: ``(N,)``, finite; higher is more suspicious.
+        suspicion: ``(N,)``, finite; higher is more suspicious (`mean_loss`).
         targets: ``(N,)``, the given labels.
     """
     values = np.asarray(suspicion, dtype=np.float64)

@@ -16,6 +16,7 @@ from lossbench.evaluation.diagnostics import overfitting
 from lossbench.evaluation.histograms import loss_histogram
 from lossbench.evaluation.noise_detection import (
     label_noise_metrics,
+    mean_loss,
     noise_probability,
     suspicious_order,
 )
@@ -87,7 +88,7 @@ def _overfitting(
 
 def _label_noise(samples: SampleHistory, data: PreparedData) -> Diagnosis:
     history = samples.arrays()
-    loss = history["loss"].mean(axis=0, dtype=np.float64)
+    loss = mean_loss(history["loss"])
     probability = noise_probability(loss, history["targets"])
     metrics = label_noise_metrics(probability, loss, noisy_labels(data, history["ids"]))
     arrays = trajectory_arrays(history["loss"], history["margin"])
@@ -100,8 +101,9 @@ def _label_noise(samples: SampleHistory, data: PreparedData) -> Diagnosis:
 
 def noisy_labels(data: PreparedData, ids: Integers) -> NDArray[np.bool_] | None:
     """(N,): whether the labels of the training samples ``ids`` are wrong; None if nobody knows."""
-    clean = getattr(data, "clean_targets", None)
-    return None if clean is None else (data.train.targets != clean)[_places(data.train, ids)]
+    if data.clean_targets is None:
+        return None
+    return (data.train.targets != data.clean_targets)[_places(data.train, ids)]
 
 
 def _places(split: Split, ids: Integers) -> Integers:
