@@ -15,7 +15,7 @@ deployed is z', which still answers for pi_m.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -148,14 +148,16 @@ def _fitted(z: Floats, y: Integers, log_prior: Floats, head: Head | None) -> dic
         found["vector"] = Method(fit_vector(z, y, log_prior), log_prior)
     if np.isfinite(log_prior).all():
         tau = choose_tau(lambda tau: logit_adjustment(log_prior, tau).map(z), y)
-        adjusted = logit_adjustment(log_prior, tau)
-        found["logit_adjustment_tuned"] = Method(adjusted.map, adjusted.log_prior, {"tau": tau})
+        tuned = replace(logit_adjustment(log_prior, tau), fitted={"tau": tau})
+        found["logit_adjustment_tuned"] = tuned
     if head is not None:
         raw = _raw(head, "val", z)
         tau = choose_tau(lambda tau: tau_normalization(head, tau)(raw), y)
-        decodes = "val" in head.raw
         found["tau_normalization"] = Method(
-            tau_normalization(head, tau), None, {"tau": tau}, decides_only=decodes, raw=True
+            tau_normalization(head, tau),
+            fitted={"tau": tau},
+            decides_only="val" in head.raw,
+            raw=True,
         )
     return found
 
@@ -189,7 +191,8 @@ def fit_vector(logits: Floats, targets: Integers, log_prior_model: Floats) -> Af
 
     Guo et al. (ICML 2017), vector scaling. Convex; L-BFGS with the analytic gradient, started at
     the identity, which is the result if nothing better is found: never worse than before on these
-    samples. No regularisation, as published: 2 C numbers are fitted to N samples.
+    samples. No regularisation, as published: 2 C numbers are fitted to N samples, in at most 200
+    steps. Where that does not converge (few samples of many classes) the last step is the result.
 
     A class without samples cannot be fitted. It gets the mean scale of the others and the offset 0,
     which is the mean of theirs (softmax sees offsets only up to a constant).

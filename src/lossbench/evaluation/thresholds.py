@@ -27,7 +27,7 @@ def fit_thresholds(logits: Floats, targets: Integers) -> Floats:
     """
     counts = np.bincount(targets, minlength=logits.shape[1])
     worth = 1 / counts[targets]
-    present = np.flatnonzero(counts)
+    present = np.flatnonzero(counts).tolist()
     offsets = np.zeros(logits.shape[1])
     scores = logits.copy()
     leaders = top_two(scores)

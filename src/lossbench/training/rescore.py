@@ -36,14 +36,20 @@ Arrays = dict[str, "np.ndarray"]
 
 
 def rescore_command(arguments: list[str]) -> int:
-    """Rescore every finished run of a study; 1 if one of them could not be, and it is named."""
+    """Rescore every finished run of a study; 1 if one of them could not be.
+
+    A damaged run, such as one without outputs.npz, is named and moved aside, as by every command.
+    """
     settings = read_settings(arguments, {"study": None, "runs_dir": "runs"}, "rescore")
     study = chosen_study(Path(settings["runs_dir"] or "runs"), settings["study"], "rescore")
     states = {folder: run_state(folder).state for folder in run_folders(study)}
     done = [folder for folder, state in states.items() if state == "done"]
-    damaged = sum(state == "missing" for state in states.values())  # each was named, moved aside
+    damaged = sum(state == "missing" for state in states.values())
     if not done and not damaged:
         raise InputError(f"no run of study={study.name} is done; see lossbench status")
+    for folder, state in states.items():
+        if state not in ("done", "missing"):
+            print(f"{folder.name}: left alone: {state}")
     failures = 0
     for folder in done:
         try:
