@@ -7,13 +7,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from scipy import special
+from scipy import integrate, optimize, special
 
 from lossbench.evaluation.calibration import (
+    adaptive_bins,
     brier_score,
     classwise_calibration_error,
+    classwise_gaps,
     expected_calibration_error,
+    kolmogorov_smirnov_calibration_error,
     reliability_bins,
+    smooth_calibration_error,
 )
 
 EDGES = [k / 15 for k in range(16)]
@@ -72,8 +76,9 @@ def test_classwise_calibration_error_against_the_loop(data):
     )
     targets = data.draw(hnp.arrays(np.int64, samples, elements=st.integers(0, classes - 1)))
     expected = slow_classwise_calibration_error(probabilities, targets)
-    found = classwise_calibration_error(probabilities, targets)
-    assert found == pytest.approx(expected, abs=1e-12)
+    cut = data.draw(st.integers(0, samples))  # gaps of blocks of rows add up
+    gaps = sum(classwise_gaps(probabilities[b], targets[b]) for b in (slice(cut), slice(cut, None)))
+    assert classwise_calibration_error(gaps, samples) == pytest.approx(expected, abs=1e-12)
 
 
 @pytest.mark.parametrize("k", range(1, 15))
@@ -97,7 +102,7 @@ def test_one_sample():
     table = reliability_bins(np.array([0.7]), np.array([True]))
     assert expected_calibration_error(table) == pytest.approx(0.3)
     probabilities = np.array([[0.7, 0.2, 0.1]])
-    found = classwise_calibration_error(probabilities, np.array([0]))
+    found = classwise_calibration_error(classwise_gaps(probabilities, np.array([0])), 1)
     assert found == pytest.approx((0.3 + 0.2 + 0.1) / 3)
 
 
@@ -105,14 +110,15 @@ def test_all_targets_of_one_class():
     probabilities = np.tile([0.9, 0.1], (10, 1))
     targets = np.zeros(10, dtype=np.int64)
     # the class that never occurs got probability 0.1
-    assert classwise_calibration_error(probabilities, targets) == pytest.approx(0.1)
+    gaps = classwise_gaps(probabilities, targets)
+    assert classwise_calibration_error(gaps, 10) == pytest.approx(0.1)
 
 
 def test_certain_and_right_is_zero_everywhere():
     targets = np.array([0, 1, 2, 1])
     certain = np.eye(3)[targets]
     assert brier_score(certain, targets) == 0
-    assert classwise_calibration_error(certain, targets) == 0
+    assert classwise_calibration_error(classwise_gaps(certain, targets), 4) == 0
     assert expected_calibration_error(reliability_bins(certain.max(axis=1), targets >= 0)) == 0
 
 
@@ -145,3 +151,100 @@ def test_brier_score_against_the_loop_and_sklearn():
 
 def test_brier_score_goes_up_to_two():
     assert brier_score(np.array([[1.0, 0.0]]), np.array([1])) == 2
+
+
+def spread() -> tuple[np.ndarray, np.ndarray]:
+    """300 confidences between .3 and 1, all different, and whether each was right: 216 were."""
+    i = np.arange(300)
+    confidence = 0.3 + 0.7 * (i * 137 % 300 + 0.5) / 300
+    return confidence, ((i * i * 7 + i * 3) % 11 < 6) | (confidence > 0.9)
+
+
+def test_binned_errors_against_other_implementations():
+    """On `spread`, as probabilities (p, (1-p)/3, (1-p)/3, (1-p)/3) of class 0.
+
+    netcal 1.4.0: ECE(15).measure(probabilities, targets), ECE(15, equal_intervals=False).
+    torch-uncertainty 0.13.0 gives the second too: AdaptiveCalibrationError, num_bins=15, norm="l1".
+    """
+    confidence, correct = spread()
+    equal_width = expected_calibration_error(reliability_bins(confidence, correct))
+    equal_mass = expected_calibration_error(adaptive_bins(confidence, correct))
+    assert equal_width == pytest.approx(0.20879444444444445, abs=1e-12)
+    assert equal_mass == pytest.approx(0.21044444444444446, abs=1e-12)
+
+
+def test_adaptive_bins_are_equal_as_far_as_ties_allow():
+    confidence, correct = spread()
+    assert (adaptive_bins(confidence, correct)[:, 0] == 20).all()
+    tied = np.repeat([0.5, 0.9], [200, 100])
+    table = adaptive_bins(tied, correct)
+    assert sorted(table[:, 0].tolist()) == [0.0] * 13 + [100.0, 200.0]
+
+
+def slow_smooth_calibration_error(confidence, correct) -> float:
+    """The definition, by quadrature: normal densities folded back into [0, 1] by images."""
+    t = np.linspace(0, 1, 1001)[:, None]
+
+    def at(sigma: float) -> float:
+        distances = [t - sign * confidence - 2 * k for k in range(-3, 4) for sign in (1, -1)]
+        kernel = sum(np.exp(-((d / sigma) ** 2) / 2) for d in distances)
+        density = kernel @ (correct - confidence) / (sigma * math.sqrt(2 * math.pi))
+        return integrate.trapezoid(np.abs(density), t[:, 0]) / len(confidence)
+
+    return optimize.brentq(lambda sigma: at(sigma) - sigma, 5e-3, 1.0, xtol=1e-6)
+
+
+def drawn_confidences(samples: int, temperature: float) -> tuple[np.ndarray, np.ndarray]:
+    generator = np.random.default_rng(0)
+    z = np.abs(2 * generator.normal(size=samples))
+    correct = generator.random(samples) < special.expit(z / temperature)
+    return special.expit(z), correct
+
+
+@pytest.mark.parametrize(
+    "drawn",
+    [
+        (spread()[0][:100], spread()[1][:100]),
+        drawn_confidences(100, 2.0),
+        drawn_confidences(100, 1.0),
+        (np.full(20, 0.99), np.zeros(20, dtype=bool)),  # wide, reflected at both ends many times
+        (np.array([0.7]), np.array([True])),
+    ],
+)
+def test_smooth_calibration_error_against_the_definition(drawn):
+    assert smooth_calibration_error(*drawn) == pytest.approx(
+        slow_smooth_calibration_error(*drawn), abs=2e-4
+    )
+
+
+@pytest.mark.parametrize(("samples", "temperature"), [(500, 1.0), (5000, 1.0), (5000, 2.0)])
+def test_smooth_calibration_error_against_relplot(samples, temperature):
+    """relplot looks for sigma in steps of 1/1024, and integrates over 200 points."""
+    from relplot import smECE
+
+    confidence, correct = drawn_confidences(samples, temperature)
+    assert smooth_calibration_error(confidence, correct) == pytest.approx(
+        smECE(confidence, correct.astype(float)), abs=1e-3
+    )
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(on_or_off_an_edge, st.booleans()), min_size=1, max_size=30))
+def test_kolmogorov_smirnov_calibration_error_against_the_loop(drawn):
+    confidence, correct = np.array(drawn).T
+    expected = max(
+        abs(np.mean((correct - confidence) * (confidence <= t))) for t in confidence.tolist()
+    )
+    found = kolmogorov_smirnov_calibration_error(confidence, correct.astype(bool))
+    assert found == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("hit", [True, False])
+@pytest.mark.parametrize("confidence", [0.0, 0.4, 1.0])
+def test_one_confidence_is_off_by_the_same_under_every_error_without_fixed_bins(confidence, hit):
+    drawn = np.full(7, confidence), np.full(7, hit)
+    off = abs(hit - confidence)
+    assert expected_calibration_error(adaptive_bins(*drawn)) == pytest.approx(off)
+    assert kolmogorov_smirnov_calibration_error(*drawn) == pytest.approx(off)
+    # one residual, smoothed to a density of the same mass
+    assert smooth_calibration_error(*drawn) == pytest.approx(off, abs=1e-6)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 from sklearn import metrics as sklearn_metrics
 
 from lossbench.errors import InputError
@@ -44,6 +45,18 @@ def test_against_sklearn_also_with_absent_classes(drawn):
         sklearn_metrics.f1_score(
             targets, predictions, labels=labels, average="macro", zero_division=0
         )
+    )
+
+
+@settings(deadline=None, max_examples=30)
+@given(pairs, st.sampled_from([0.0, 0.001]))
+def test_geometric_mean_against_imbalanced_learn(drawn, floor):
+    from imblearn.metrics import geometric_mean_score
+
+    drawn = drawn + [(c, c) for c in range(CLASSES - 1)] + [(CLASSES - 1, 0)]  # all present
+    targets, predictions, confusion = split(drawn)
+    assert classification.geometric_mean(confusion, floor) == pytest.approx(
+        geometric_mean_score(targets, predictions, correction=floor)
     )
 
 
@@ -144,13 +157,50 @@ def test_group_recalls_leave_absent_classes_out():
     confusion = np.diag([0, 8, 5, 0, 6, 0])
     confusion[1, 2] = 2  # recall .8
     confusion[2, 1] = 5  # recall .5
-    found = classification.group_recalls(confusion, counts)
+    found = classification.group_recalls(confusion, classification.rank_groups(counts))
     assert found["head"] == pytest.approx((0.8 + 1.0) / 2)
     assert found["mid"] == pytest.approx(0.5)  # class 3 is absent
     assert math.isnan(found["tail"])  # classes 0 and 5 are absent
 
 
 def test_group_recalls_of_equal_counts_are_undefined():
-    found = classification.group_recalls(np.eye(6, dtype=np.int64), np.full(6, 10))
+    groups = classification.rank_groups(np.full(6, 10))
+    found = classification.group_recalls(np.eye(6, dtype=np.int64), groups)
     assert list(found) == ["head", "mid", "tail"]
     assert all(math.isnan(value) for value in found.values())
+
+
+def test_shot_groups_at_their_borders():
+    groups = classification.shot_groups([101, 100, 20, 19, 1000, 0])
+    assert {name: classes.tolist() for name, classes in groups.items()} == {
+        "many": [0, 4],
+        "medium": [1, 2],
+        "few": [3, 5],
+    }
+
+
+@pytest.mark.parametrize(("factor", "sizes"), [(100, [35, 35, 30]), (50, [41, 41, 18])])
+def test_shot_groups_of_long_tailed_cifar_100_are_those_published(factor, sizes):
+    counts = [int(500 * factor ** (-c / 99)) for c in range(100)]
+    assert [len(classes) for classes in classification.shot_groups(counts).values()] == sizes
+
+
+def test_absent_classes_are_counted():
+    assert classification.absent_classes(np.array([[1, 2, 0], [0, 0, 0], [0, 0, 0]])) == 2
+
+
+def test_prediction_prior_divergence_against_scipy():
+    confusion = np.random.default_rng(0).integers(1, 9, (4, 4))
+    prior = np.array([5, 1, 1, 3])
+    expected = stats.entropy(confusion.sum(axis=0), prior)
+    assert classification.prediction_prior_divergence(confusion, prior) == pytest.approx(expected)
+
+
+def test_prediction_prior_divergence_at_its_ends():
+    divergence = classification.prediction_prior_divergence
+    assert divergence(np.diag([3, 1, 2]), [3, 1, 2]) == 0
+    collapsed = np.array([[0, 5, 0], [0, 5, 0], [0, 5, 0]])
+    assert divergence(collapsed, [1, 1, 1]) == pytest.approx(math.log(3))
+    assert divergence(collapsed, [1, 1, 0]) == pytest.approx(math.log(2))
+    assert math.isnan(divergence(collapsed, [1, 0, 1]))  # infinite
+    assert math.isnan(divergence(np.zeros((3, 3), dtype=np.int64), [1, 1, 1]))

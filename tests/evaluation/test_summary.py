@@ -4,20 +4,31 @@ import json
 import math
 import subprocess
 import sys
+import tracemalloc
 
 import numpy as np
 import pytest
 from scipy import special, stats
 from sklearn import metrics as sklearn_metrics
 
+from lossbench.comparison import metrics
 from lossbench.errors import InputError
-from lossbench.evaluation import Evaluation, evaluate
+from lossbench.evaluation import Evaluation, evaluate, probabilities
 
 CALIBRATION = (
     "negative_log_likelihood",
     "brier_score",
     "expected_calibration_error",
     "classwise_calibration_error",
+)
+
+DETAIL = (
+    "adaptive_calibration_error",
+    "smooth_calibration_error",
+    "kolmogorov_smirnov_calibration_error",
+    "head_expected_calibration_error",
+    "mid_expected_calibration_error",
+    "tail_expected_calibration_error",
 )
 
 
@@ -41,8 +52,9 @@ def evaluated(logits, targets, **options) -> Evaluation:
 
 def test_tags_and_keys_are_those_of_the_record():
     logits, targets = drawn(classes=3)
-    result = evaluated(logits, targets, class_names=["T-shirt/top", "a b", "é"])
-    assert set(result.metrics) == {
+    options = {"class_names": ["T-shirt/top", "a b", "é"], "train_counts": [200, 50, 5]}
+    result = evaluated(logits, targets, **options)
+    always = {
         "loss/cross_entropy",
         *(
             f"cls/{name}"
@@ -51,10 +63,16 @@ def test_tags_and_keys_are_those_of_the_record():
                 "balanced_accuracy",
                 "macro_f1",
                 "geometric_mean",
+                "geometric_mean_floored",
+                "prediction_prior_divergence",
+                "absent_classes",
                 "worst_class_recall",
                 "head_recall",
                 "mid_recall",
                 "tail_recall",
+                "many_recall",
+                "medium_recall",
+                "few_recall",
             )
         ),
         "recall/T-shirt_top",
@@ -62,8 +80,23 @@ def test_tags_and_keys_are_those_of_the_record():
         "recall/é",
         *(f"{group}/{name}" for group in ("cal", "cal_adjusted") for name in CALIBRATION),
     }
-    assert all(type(value) is float for value in result.metrics.values())
-    json.dumps(result.metrics, allow_nan=False)
+    assert set(result.metrics) == always
+    detailed = evaluated(logits, targets, **options, detail=True)
+    assert set(detailed.metrics) - always == {
+        "cls/balanced_accuracy_low",
+        "cls/balanced_accuracy_high",
+        *(f"{group}/{name}" for group in ("cal", "cal_adjusted") for name in DETAIL),
+        "selective/area_under_risk_coverage_curve",
+        "selective/excess_area_under_risk_coverage_curve",
+        "selective/area_under_generalized_risk_coverage_curve",
+        "ranking/macro_area_under_roc_curve",
+        "ranking/macro_average_precision",
+    }
+    assert {tag: detailed.metrics[tag] for tag in always} == result.metrics
+    assert all(type(value) is float for value in detailed.metrics.values())
+    json.dumps(detailed.metrics, allow_nan=False)
+    for tag in detailed.metrics:
+        assert metrics.facts(f"test/{tag}").name
     described = {key: (array.shape, array.dtype.name) for key, array in result.arrays.items()}
     assert described == {
         "confusion": ((3, 3), "int64"),
@@ -75,7 +108,7 @@ def test_tags_and_keys_are_those_of_the_record():
 
 def test_numbers_against_sklearn():
     logits, targets = drawn()
-    result = evaluated(logits, targets)
+    result = evaluated(logits, targets, train_counts=[150, 100, 20, 19], detail=True)
     predictions = logits.argmax(axis=1)
     probabilities = special.softmax(logits.astype(np.float64), axis=1)
     expected = {
@@ -90,8 +123,27 @@ def test_numbers_against_sklearn():
     expected |= {f"recall/class {c}": recalls[c] for c in range(4)}
     expected |= {"cls/head_recall": recalls[0], "cls/tail_recall": recalls[3]}
     expected |= {"cls/mid_recall": (recalls[1] + recalls[2]) / 2}
+    expected |= {"cls/many_recall": recalls[0], "cls/few_recall": recalls[3]}
+    expected |= {"cls/medium_recall": (recalls[1] + recalls[2]) / 2, "cls/absent_classes": 0}
+    shares, prior = (np.bincount(classes) / 200 for classes in (predictions, targets))
+    expected["cls/prediction_prior_divergence"] = stats.entropy(shares, prior)
+    expected["ranking/macro_area_under_roc_curve"] = sklearn_metrics.roc_auc_score(
+        targets, probabilities, multi_class="ovr"
+    )
+    expected["ranking/macro_average_precision"] = sklearn_metrics.average_precision_score(
+        np.eye(4)[targets], probabilities
+    )
+    accuracy, right = np.mean(predictions == targets), predictions == targets
+    expected["selective/area_under_generalized_risk_coverage_curve"] = (
+        1 - sklearn_metrics.roc_auc_score(right, probabilities.max(axis=1))
+    ) * accuracy * (1 - accuracy) + (1 - accuracy) ** 2 / 2
     for tag, value in expected.items():
         assert result.metrics[tag] == pytest.approx(value), tag
+    low, high = (result.metrics[f"cls/balanced_accuracy_{end}"] for end in ("low", "high"))
+    sampling_error = (
+        math.sqrt(sum(r * (1 - r) / n for r, n in zip(recalls, prior * 200, strict=True))) / 4
+    )
+    assert (high - low) / 2 == pytest.approx(1.96 * sampling_error, rel=0.1)
     np.testing.assert_array_equal(
         result.arrays["confusion"], sklearn_metrics.confusion_matrix(targets, predictions)
     )
@@ -122,15 +174,24 @@ def test_logits_that_lie_in_0_1_are_still_logits():
 
 def test_an_absent_class_is_undefined_and_left_out_of_means():
     logits = 9 * np.eye(3)[[0, 2, 1, 1]]
-    result = evaluated(logits, np.array([0, 0, 1, 1]))
+    result = evaluated(logits, np.array([0, 0, 1, 1]), train_counts=[300, 20, 10], detail=True)
     assert result.metrics["cls/balanced_accuracy"] == 0.75
     assert math.isnan(result.metrics["recall/class 2"])
-    assert math.isnan(result.metrics["cls/tail_recall"])
-    defined = {k: v for k, v in result.metrics.items() if k not in ("recall/class 2",)}
-    assert [k for k, v in defined.items() if math.isnan(v)] == ["cls/tail_recall"]
+    assert result.metrics["cls/absent_classes"] == 1
+    undefined = {tag for tag, value in result.metrics.items() if math.isnan(value)}
+    assert undefined == {
+        "recall/class 2",
+        "cls/tail_recall",
+        "cls/few_recall",
+        "cls/prediction_prior_divergence",  # class 2 was predicted: infinite
+        "cal_adjusted/tail_expected_calibration_error",  # nobody predicts class 2 there
+    }
+    # The mean over classes 0 and 1. Of class 0 one sample is above all others, one ties with two.
+    assert result.metrics["ranking/macro_area_under_roc_curve"] == pytest.approx((0.75 + 1) / 2)
+    assert result.metrics["ranking/macro_average_precision"] == pytest.approx((0.75 + 1) / 2)
     # The adjusted view knows that class 2 does not occur: only 0 and 1 share the probability, each
     # weighted by its samples in the split over those in training.
-    weight = np.exp(logits[:, :2]) * [2 / 3, 2 / 2]
+    weight = np.exp(logits[:, :2]) * [2 / 300, 2 / 20]
     posterior = weight / weight.sum(axis=1, keepdims=True)
     assert result.metrics["cal_adjusted/negative_log_likelihood"] == pytest.approx(
         sklearn_metrics.log_loss([0, 0, 1, 1], posterior)
@@ -141,8 +202,9 @@ def test_neither_order_nor_a_constant_per_sample_matters():
     logits, targets = drawn()
     order = np.random.default_rng(1).permutation(len(targets))
     shifted = logits.astype(np.float64) + np.linspace(-50, 50, len(targets))[:, None]
-    first = evaluated(logits, targets)
-    second = evaluated(shifted[order], targets[order])
+    options = {"train_counts": [200, 50, 30, 5], "detail": True}
+    first = evaluated(logits, targets, **options)
+    second = evaluated(shifted[order], targets[order], **options)
     for tag, value in first.metrics.items():
         assert second.metrics[tag] == pytest.approx(value, rel=1e-9), tag
 
@@ -201,21 +263,69 @@ def test_adjustment_starts_from_the_prior_that_the_loss_aims_at():
 
 def test_equal_priors_leave_nothing_to_adjust():
     logits, targets = drawn()
-    result = evaluated(logits, targets, train_counts=7 * np.bincount(targets))
-    for name in CALIBRATION:
+    counts = 7 * np.bincount(targets)
+    result = evaluated(logits, targets, train_counts=counts, detail=True)
+    for name in CALIBRATION + DETAIL:
         assert result.metrics[f"cal_adjusted/{name}"] == pytest.approx(
-            result.metrics[f"cal/{name}"]
+            result.metrics[f"cal/{name}"], rel=1e-6
         )
 
 
 def test_a_class_never_trained_on_makes_the_adjusted_view_undefined():
     logits, targets = drawn()
-    result = evaluated(logits, targets, train_counts=[5, 4, 3, 0])
-    assert all(math.isnan(result.metrics[f"cal_adjusted/{name}"]) for name in CALIBRATION)
-    assert not any(math.isnan(result.metrics[f"cal/{name}"]) for name in CALIBRATION)
+    result = evaluated(logits, targets, train_counts=[5, 4, 3, 0], detail=True)
+    everything = CALIBRATION + DETAIL
+    assert all(math.isnan(result.metrics[f"cal_adjusted/{name}"]) for name in everything)
+    assert not any(math.isnan(result.metrics[f"cal/{name}"]) for name in everything)
     table = result.arrays["reliability/adjusted"]
     assert (table[:, 0] == 0).all()
     assert np.isnan(table[:, 1:]).all()
+
+
+def test_groups_of_predictions_are_calibrated_where_the_model_is():
+    """Grouped by target a true posterior is not: given the class, its probability is too low."""
+    log_density, targets = gaussian_problem(TRAIN_PRIOR)
+    counts = 10_000 * TRAIN_PRIOR
+    result = evaluated(log_density + np.log(TRAIN_PRIOR), targets, train_counts=counts, detail=True)
+    predictions = (log_density + np.log(TRAIN_PRIOR)).argmax(axis=1)
+    for c, group in enumerate(("head", "mid", "tail")):
+        sampling_error = 0.5 * math.sqrt(15 / (predictions == c).sum())
+        assert result.metrics[f"cal/{group}_expected_calibration_error"] < sampling_error
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_blocks_of_rows_are_the_whole(dtype, monkeypatch):
+    logits, targets = drawn(classes=6)
+    logits = logits.astype(dtype)
+    whole = evaluated(logits, targets, detail=True)
+    monkeypatch.setattr(probabilities, "BLOCK", 13 * 6)
+    in_blocks = evaluated(logits, targets, detail=True)
+    assert in_blocks.metrics == pytest.approx(whole.metrics, rel=1e-12, nan_ok=True)
+    for key, array in whole.arrays.items():
+        np.testing.assert_allclose(in_blocks.arrays[key], array, rtol=1e-12)
+
+
+def test_memory_does_not_grow_with_the_logits():
+    logits, targets = drawn(samples=20_000, classes=300)  # 24 MB as float32, 48 MB as float64
+    evaluated(logits[:100], targets[:100], detail=True)  # imports
+    tracemalloc.start()
+    evaluated(logits, targets, detail=True)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 24e6
+
+
+@pytest.mark.parametrize("target", [0, 1])
+def test_one_sample(target):
+    result = evaluated(np.array([[1.0, 0.0, -1.0]]), np.array([target]), detail=True)
+    confidence = math.e / (1 + math.e + 1 / math.e)
+    for name in ("expected", "adaptive", "smooth", "kolmogorov_smirnov"):
+        found = result.metrics[f"cal/{name}_calibration_error"]
+        assert found == pytest.approx(abs((target == 0) - confidence), abs=1e-6)
+    assert result.metrics["cls/absent_classes"] == 2
+    assert result.metrics["selective/area_under_risk_coverage_curve"] == target
+    assert math.isnan(result.metrics["ranking/macro_area_under_roc_curve"])
+    assert result.metrics["ranking/macro_average_precision"] == 1
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])

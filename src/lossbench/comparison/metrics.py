@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from lossbench.comparison import posthoc
 from lossbench.errors import InputError, unknown
 
 PRIMARY = "test/cls/balanced_accuracy"
@@ -39,10 +40,52 @@ FACTS = {
     "cls/head_recall": Metric("head recall", True, "fraction"),
     "cls/mid_recall": Metric("mid recall", True, "fraction"),
     "cls/tail_recall": Metric("tail recall", True, "fraction"),
+    "cls/many_recall": Metric("many-shot recall (over 100 training samples)", True, "fraction"),
+    "cls/medium_recall": Metric("medium-shot recall (20 to 100)", True, "fraction"),
+    "cls/few_recall": Metric("few-shot recall (under 20)", True, "fraction"),
+    "cls/geometric_mean_floored": Metric(
+        "geometric mean of recalls, floor 0.001", True, "fraction"
+    ),
+    "cls/absent_classes": Metric("classes without samples", False, "classes"),
+    "cls/prediction_prior_divergence": Metric(
+        "divergence of the predictions from the class prior", False, "nats"
+    ),
+    "cls/balanced_accuracy_low": Metric(
+        "balanced accuracy, low end over test examples", True, "fraction"
+    ),
+    "cls/balanced_accuracy_high": Metric(
+        "balanced accuracy, high end over test examples", True, "fraction"
+    ),
+    "ranking/macro_area_under_roc_curve": Metric(
+        "macro one-vs-rest area under the ROC curve (AUROC)", True, "fraction"
+    ),
+    "ranking/macro_average_precision": Metric(
+        "macro one-vs-rest average precision (AUPRC)", True, "fraction"
+    ),
+    "selective/area_under_risk_coverage_curve": Metric(
+        "area under the risk-coverage curve (AURC)", False, "fraction"
+    ),
+    "selective/excess_area_under_risk_coverage_curve": Metric(
+        "excess area under the risk-coverage curve (E-AURC)", False, "fraction"
+    ),
+    "selective/area_under_generalized_risk_coverage_curve": Metric(
+        "area under the generalized risk-coverage curve (AUGRC)", False, "fraction"
+    ),
     "cal/negative_log_likelihood": Metric("negative log-likelihood", False, "nats"),
     "cal/brier_score": Metric("Brier score", False),
     "cal/expected_calibration_error": Metric("expected calibration error", False, "fraction"),
     "cal/classwise_calibration_error": Metric("classwise calibration error", False, "fraction"),
+    "cal/adaptive_calibration_error": Metric("adaptive calibration error", False, "fraction"),
+    "cal/smooth_calibration_error": Metric("smooth calibration error", False, "fraction"),
+    "cal/kolmogorov_smirnov_calibration_error": Metric(
+        "Kolmogorov-Smirnov calibration error", False, "fraction"
+    ),
+    **{
+        f"cal/{group}_expected_calibration_error": Metric(
+            f"expected calibration error of {group} predictions", False, "fraction"
+        )
+        for group in ("head", "mid", "tail")
+    },
     "loss/cross_entropy": Metric("cross-entropy", False, "nats"),
     "loss/objective": Metric("training objective", False),
     "running/objective": Metric("running training objective", False),
@@ -85,6 +128,11 @@ def facts(tag: str) -> Metric:
             return Metric(f"recall of {name}", True, "fraction")
         if group == "loss":
             return Metric(f"{name} as a loss", False)
+        method = group.removeprefix("posthoc_")
+        if method in posthoc.WORDS and name in posthoc.TAGS:
+            plain = facts(f"{split}/{posthoc.TAGS[name]}")
+            words = f"{plain.name} with {posthoc.WORDS[method]}"
+            return Metric(words, plain.higher_is_better, plain.unit)
         if group == "cal_adjusted" and f"cal/{name}" in FACTS:
             raw = FACTS[f"cal/{name}"]
             return Metric(f"prior-adjusted {raw.name}", raw.higher_is_better, raw.unit)

@@ -9,7 +9,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from lossbench.data.loader import BatchLoader
+from lossbench.data.loader import BatchLoader, EpochOrder
 from lossbench.data.preparation import Augmentation, DataSettings, PreparedData, Split
 from lossbench.data.selection import FileRows
 from lossbench.data.streaming import Decoder, Stream
@@ -27,13 +27,21 @@ class LossbenchDataModule(pl.LightningDataModule):
         prepared: the samples of the run.
         settings: batch size and augmentation.
         seed: seed of the run; decides order and augmentation of every epoch.
+        order: another order for the training images, see `BatchLoader`.
     """
 
-    def __init__(self, prepared: PreparedData, settings: DataSettings, seed: int) -> None:
+    def __init__(
+        self,
+        prepared: PreparedData,
+        settings: DataSettings,
+        seed: int,
+        order: EpochOrder | None = None,
+    ) -> None:
         super().__init__()
         self.prepared = prepared
         self.settings = settings
         self.seed = seed
+        self.order = order
         self._tensors: dict[tuple[int, torch.device], tuple[Tensor | Stream, Tensor, Tensor]] = {}
         parts = (prepared.train, prepared.validation, prepared.test)
         files = [part.inputs for part in parts if part and isinstance(part.inputs, FileRows)]
@@ -43,7 +51,7 @@ class LossbenchDataModule(pl.LightningDataModule):
         """Shuffled and augmented anew in every epoch."""
         settings = self.settings
         return self._loader(
-            self.prepared.train, settings.batch_size, settings.augmentation, self.seed
+            self.prepared.train, settings.batch_size, settings.augmentation, self.seed, self.order
         )
 
     def train_evaluation_loader(self) -> BatchLoader:
@@ -70,6 +78,7 @@ class LossbenchDataModule(pl.LightningDataModule):
         batch_size: int = EVALUATION_BATCH_SIZE,
         augmentation: Augmentation | None = None,
         seed: int | None = None,
+        order: EpochOrder | None = None,
     ) -> BatchLoader:
         images, targets, ids = self._on_device(split)
         return BatchLoader(
@@ -81,6 +90,7 @@ class LossbenchDataModule(pl.LightningDataModule):
             std=self.prepared.std,
             augmentation=augmentation,
             seed=seed,
+            order=order,
         )
 
     def _on_device(self, split: Split) -> tuple[Tensor | Stream, Tensor, Tensor]:

@@ -8,7 +8,7 @@ Python. Images in files come decoded from `lossbench.data.streaming`, the rest i
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 
 import torch
@@ -20,6 +20,7 @@ from lossbench.data.streaming import Stream
 from lossbench.seeding import derive_seed
 
 Batch = tuple[Tensor, Tensor, Tensor]
+EpochOrder = Callable[[int], Tensor | None]
 
 
 class BatchLoader:
@@ -43,6 +44,9 @@ class BatchLoader:
         augmentation: None changes nothing; needs ``seed``.
         seed: None means in order.
         drop_last: leave out a last batch that is smaller.
+        order: from an epoch to (N,) int64 places in ``images`` on the CPU, among which a place may
+            occur often or never, or to None for the seeded permutation. There an image's
+            augmentation is drawn by its place in the epoch: each time it occurs has its own.
     """
 
     def __init__(
@@ -57,6 +61,7 @@ class BatchLoader:
         augmentation: Augmentation | None = None,
         seed: int | None = None,
         drop_last: bool = False,
+        order: EpochOrder | None = None,
     ) -> None:
         if augmentation is not None and seed is None:
             raise ValueError("augmentation is random: give a seed with it")
@@ -65,6 +70,7 @@ class BatchLoader:
         self.augmentation = augmentation or Augmentation()
         self.seed = seed
         self.drop_last = drop_last
+        self.order = order
         self._scale = self._shift = None
         if mean is not None and std is not None:
             # (x / 255 - mean) / std, as one multiplication and one addition
@@ -114,21 +120,33 @@ class BatchLoader:
                 yield pixels, self.targets[cut], self.ids[cut]
             return
         device = self.images.device
-        order = _epoch_order(len(self.images), self.seed, epoch)
-        draws = _epoch_draws(len(self.images), self.augmentation, self.seed, epoch).to(device)
+        given = None if self.order is None else self.order(epoch)
+        order = _epoch_order(len(self.images), self.seed, epoch) if given is None else given
+        # what an image's augmentation is drawn by: a sample drawn twice is augmented twice
+        keys = order if given is None else torch.arange(len(order))
+        draws = _epoch_draws(len(self.images), self.augmentation, self.seed, epoch)[keys].to(device)
         chosen = [part.to(device) for part in order[:stop].split(self.batch_size)]
-        for picked, pixels in zip(chosen, self._pick(chosen, epoch), strict=True):
-            augmented = augment(pixels, draws.index_select(0, picked), self.augmentation)
+        changes = draws[:stop].split(self.batch_size)
+        names = None if given is None else keys[:stop].split(self.batch_size)
+        picks = self._pick(chosen, epoch, names)
+        for picked, pixels, change in zip(chosen, picks, changes, strict=True):
+            augmented = augment(pixels, change, self.augmentation)
             yield augmented, self.targets.index_select(0, picked), self.ids.index_select(0, picked)
 
-    def _pick(self, places: Sequence[Tensor | slice], epoch: int) -> Iterator[Tensor]:
-        """The images at each of ``places``, in turn."""
+    def _pick(
+        self,
+        places: Sequence[Tensor | slice],
+        epoch: int,
+        keys: Sequence[Tensor] | None = None,
+    ) -> Iterator[Tensor]:
+        """The images at each of ``places``, in turn; random crops are drawn by ``keys``."""
         if isinstance(self.images, Tensor):
             images = self.images
             return (
                 images[at] if isinstance(at, slice) else images.index_select(0, at) for at in places
             )
-        return self.images.batches(places, self.augmentation.random_resized_crop, self.seed, epoch)
+        scale = self.augmentation.random_resized_crop
+        return self.images.batches(places, scale, self.seed, epoch, keys)
 
 
 def _epoch_order(size: int, seed: int, epoch: int) -> Tensor:

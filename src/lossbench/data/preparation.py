@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lossbench.data import label_noise
 from lossbench.data.imbalance import (
     ImbalanceSettings,
     order_classes,
@@ -125,18 +127,18 @@ class PreparedData:
     """Everything a run needs to know about its data.
 
     Attributes:
-        train: after split and imbalance.
+        train: after split and imbalance; its targets are the labels given, with any label noise.
         validation: None if there is none.
         test: as the source has it.
-        class_counts: (C,) int64, training images per class: the counts that losses are given.
+        class_counts: (C,) int64, training images per given label: what losses are told.
         class_names: C names.
         input_shape: of one sample: (C, H, W), or (F,) for features.
         mean: per channel, for normalising pixels in [0, 1]; None for features.
         std: per channel, likewise.
-        subset_fingerprint: SHA-256 over the chosen training and validation samples and the content
-            of the dataset. Equal fingerprints mean: same samples in all three parts.
+        subset_fingerprint: SHA-256 over the chosen training and validation samples, the content of
+            the dataset and noisy labels. Equal fingerprints mean: same samples in all three parts.
         origin: which copy of the data was read, in words.
-        clean_targets: (N,) int64, the training labels before label noise; None without noise.
+        clean_targets: (N,) int64, the labels of ``train`` before label noise; None without noise.
     """
 
     train: Split
@@ -150,6 +152,12 @@ class PreparedData:
     subset_fingerprint: str
     origin: str
     clean_targets: NDArray[np.int64] | None = None
+
+    @property
+    def image_counts(self) -> NDArray[np.int64]:
+        """(C,) int64: training images per true class, which label noise leaves as they are."""
+        labels = self.train.targets if self.clean_targets is None else self.clean_targets
+        return np.bincount(labels, minlength=len(self.class_names))
 
     @property
     def priors(self) -> dict[str, list[float] | None]:
@@ -167,9 +175,12 @@ def prepare(
     settings: DataSettings,
     imbalance: ImbalanceSettings,
     seed: int,
+    noise: label_noise.Noise | None = None,
 ) -> PreparedData:
     """Carve the validation samples, make the imbalance in what is left, keep the test samples.
 
+    ``noise`` then makes training labels wrong; validation and test images keep their labels, and
+    validation is thinned to the proportions of the images, not of the labels given.
     Everything random depends on ``seed`` and on the name of the draw only (lossbench.seeding).
     Raises `InputError` where a class has too few samples; the message names it.
     """
@@ -184,8 +195,13 @@ def prepare(
         validation = thin_to_prior(validation, targets, counts, per_class, seed)
     chosen = select(dataset, train, validation)
     _check_augmentation(settings.augmentation, chosen.test)
+    given, fingerprint = targets[train], chosen.fingerprint
+    if noise is not None:
+        given = label_noise.apply(noise, given, train, names, seed)
+        counts = np.bincount(given, minlength=len(names))
+        fingerprint = hashlib.sha256(fingerprint.encode() + given.tobytes()).hexdigest()
     return PreparedData(
-        train=Split(chosen.train, targets[train], train),
+        train=Split(chosen.train, given, train),
         validation=(
             Split(chosen.validation, targets[validation], validation) if len(validation) else None
         ),
@@ -195,8 +211,9 @@ def prepare(
         input_shape=chosen.input_shape,
         mean=chosen.mean,
         std=chosen.std,
-        subset_fingerprint=chosen.fingerprint,
+        subset_fingerprint=fingerprint,
         origin=chosen.origin,
+        clean_targets=None if noise is None else targets[train],
     )
 
 

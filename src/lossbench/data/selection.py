@@ -27,6 +27,16 @@ class FileRows:
     def __len__(self) -> int:
         return len(self.rows)
 
+    def __getitem__(self, places: Indices) -> NDArray[np.uint8]:
+        """The centres of the images at ``places``, decoded: (B, C, size, size) uint8."""
+        size = self.files.format.size
+        centres = []
+        for row in self.rows[places].tolist():
+            pixels = self.files.decode(row)
+            top, left = (round((length - size) / 2) for length in pixels.shape[:2])
+            centres.append(pixels[top : top + size, left : left + size].transpose(2, 0, 1))
+        return np.stack(centres)
+
 
 # (N, C, H, W) uint8 pixels, files of pixels, or (N, F) float32 features that are standardised
 Inputs = NDArray[np.uint8] | NDArray[np.float32] | FileRows

@@ -30,7 +30,7 @@ log = logging.getLogger("lossbench")
 MOST_WORKERS = 8
 Scale = tuple[float, float]  # least and most share of the area
 Draw = tuple[Scale, int, int]  # scale, seed, epoch
-Request = tuple[NDArray[np.int64], Draw | None]
+Request = tuple[NDArray[np.int64], NDArray[np.int64], Draw | None]  # rows, keys of their draws
 
 
 class _Batches(Dataset[Any]):
@@ -41,13 +41,14 @@ class _Batches(Dataset[Any]):
         self.store = store
 
     def __getitem__(self, request: Request) -> Tensor | UnreadableImageError:
-        rows, draw = request
+        rows, keys, draw = request
         try:
-            return torch.stack([self._image(row, draw) for row in rows.tolist()])
+            pairs = zip(rows.tolist(), keys.tolist(), strict=True)
+            return torch.stack([self._image(row, key, draw) for row, key in pairs])
         except UnreadableImageError as error:  # raised here, it would come with a traceback
             return error
 
-    def _image(self, row: int, draw: Draw | None) -> Tensor:
+    def _image(self, row: int, key: int, draw: Draw | None) -> Tensor:
         kept = self.store is not None and row in self.store
         pixels: Pixels = self.store[row] if kept else self.files.decode(row)  # type: ignore[index]
         image = torch.from_numpy(pixels).permute(2, 0, 1)
@@ -56,7 +57,7 @@ class _Batches(Dataset[Any]):
             return v2.functional.center_crop(image, [size, size])
         scale, seed, epoch = draw
         return random_resized_crop(
-            image, size, scale, derive_seed(seed, "augmentation", epoch, row)
+            image, size, scale, derive_seed(seed, "augmentation", epoch, key)
         )
 
 
@@ -174,17 +175,19 @@ class Stream:
         scale: Sequence[float] | None,
         seed: int | None,
         epoch: int,
+        keys: Sequence[Tensor] | None = None,
     ) -> Iterator[Tensor]:
         """(B, C, size, size) uint8 for each of ``places``, which are indices into ``rows``.
 
-        With ``scale`` and ``seed`` random resized crops of ``epoch``, else the centres.
+        With ``scale`` and ``seed`` random resized crops of ``epoch``, else the centres. A crop is
+        drawn by its image, or by the number that ``keys`` gives it where images come twice.
         """
         draw = None
         if scale is not None and seed is not None:
             draw = (scale[0], scale[1]), seed, epoch
-        requests: list[Request] = [
-            (self.rows[at if isinstance(at, slice) else at.cpu().numpy()], draw) for at in places
-        ]
+        rows = [self.rows[at if isinstance(at, slice) else at.cpu().numpy()] for at in places]
+        names = rows if keys is None else [key.numpy() for key in keys]
+        requests = [(at, name, draw) for at, name in zip(rows, names, strict=True)]
         for pixels in self.decoder.batches(requests):
             yield pixels.to(self.device, non_blocking=True)
 

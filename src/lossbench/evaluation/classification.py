@@ -5,6 +5,8 @@ A class without targets has no recall: NaN, and left out of every mean over reca
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -13,6 +15,10 @@ from lossbench.evaluation.probabilities import Floats, Integers
 
 GROUPS = ("head", "mid", "tail")
 
+SHOTS = ("many", "medium", "few")
+
+RECALL_FLOOR = 1e-3
+
 
 def confusion_matrix(targets: Integers, predictions: Integers, num_classes: int) -> Integers:
     """Counts ``(C, C)`` of targets ``(N,)``, the rows, and predictions ``(N,)``, the columns.
@@ -20,15 +26,20 @@ def confusion_matrix(targets: Integers, predictions: Integers, num_classes: int)
     Raises:
         InputError: if a class is not in ``[0, num_classes)``.
     """
-    for name, classes in (("targets", targets), ("predictions", predictions)):
-        if classes.size and not 0 <= classes.min() <= classes.max() < num_classes:
-            raise InputError(
-                f"{name} go from {classes.min()} to {classes.max()}; they must be in "
-                f"[0, {num_classes - 1}]"
-            )
+    check_classes(targets, "targets", num_classes)
+    check_classes(predictions, "predictions", num_classes)
     cells = targets.astype(np.int64) * num_classes + predictions
     flat = np.bincount(cells, minlength=num_classes**2)
     return flat.reshape(num_classes, num_classes).astype(np.int64)
+
+
+def check_classes(classes: Integers, name: str, num_classes: int) -> None:
+    """Raise `InputError` if one of ``classes`` is not in ``[0, num_classes)``."""
+    if classes.size and not 0 <= classes.min() <= classes.max() < num_classes:
+        raise InputError(
+            f"{name} go from {classes.min()} to {classes.max()}; they must be in "
+            f"[0, {num_classes - 1}]"
+        )
 
 
 def accuracy(confusion: Integers) -> float:
@@ -49,7 +60,7 @@ def balanced_accuracy(confusion: Integers) -> float:
     Predictions that hit an absent class count against the class they were taken from, not once more
     as a class of recall 0.
     """
-    return _mean(recalls(confusion))
+    return mean_of_defined(recalls(confusion))
 
 
 def macro_f1(confusion: Integers) -> float:
@@ -66,9 +77,13 @@ def macro_f1(confusion: Integers) -> float:
     return float(np.nan_to_num(f1, nan=0.0).mean())
 
 
-def geometric_mean(confusion: Integers) -> float:
-    """``(prod_c recall_c)^(1 / number of present classes)``; 0 as soon as one recall is 0."""
-    present = _defined(recalls(confusion))
+def geometric_mean(confusion: Integers, floor: float = 0.0) -> float:
+    """``(prod_c recall_c)^(1 / number of present classes)``; 0 as soon as one recall is 0.
+
+    With a ``floor`` above 0 (`RECALL_FLOOR`), recalls below it count as the floor, so that models
+    that lose one class can still be told from those that lose many.
+    """
+    present = np.maximum(_defined(recalls(confusion)), floor)
     if not present.size:
         return float("nan")
     if present.min() == 0:
@@ -99,11 +114,48 @@ def rank_groups(class_counts: ArrayLike) -> dict[str, Integers]:
     return dict(zip(GROUPS, parts, strict=True))
 
 
-def group_recalls(confusion: Integers, class_counts: ArrayLike) -> dict[str, float]:
-    """Mean recall of ``head``, ``mid`` and ``tail``; NaN for a group without a present class."""
+def shot_groups(class_counts: ArrayLike) -> dict[str, Integers]:
+    """The classes of ``many`` (over 100 training samples), ``medium`` (20 to 100), ``few`` (< 20).
+
+    As in the code of OLTR (Liu et al., CVPR 2019), BALMS and LADE. A group may be empty.
+    """
+    counts = np.asarray(class_counts)
+    few = counts < 20
+    many = counts > 100
+    parts = (many, ~few & ~many, few)
+    return {name: np.flatnonzero(part) for name, part in zip(SHOTS, parts, strict=True)}
+
+
+def group_recalls(confusion: Integers, groups: Mapping[str, Integers]) -> dict[str, float]:
+    """Mean recall of the classes of each group; NaN for a group without a present class."""
     by_class = recalls(confusion)
-    groups = rank_groups(class_counts)
-    return {group: _mean(by_class[classes]) for group, classes in groups.items()}
+    return {group: mean_of_defined(by_class[classes]) for group, classes in groups.items()}
+
+
+def absent_classes(confusion: Integers) -> int:
+    """How many classes have no targets, and so no recall."""
+    return int((confusion.sum(axis=1) == 0).sum())
+
+
+def prediction_prior_divergence(confusion: Integers, prior: ArrayLike) -> float:
+    """``KL(q || prior) = sum_c q_c log(q_c / prior_c)`` in nats, q the shares of the predictions.
+
+    In this direction, because imbalance makes models forget classes: one that is never predicted
+    adds 0, so that a collapsed model still has a finite number, up to ``-log min_c prior_c``. A
+    prediction of a class whose prior is 0 would make it infinite: NaN.
+
+    Args:
+        confusion: ``(C, C)``.
+        prior: ``(C,)``, 0 or more, up to a factor.
+    """
+    predicted = confusion.sum(axis=0)
+    expected = np.asarray(prior, dtype=np.float64)
+    met = predicted > 0
+    if not met.any() or (expected[met] == 0).any():
+        return float("nan")
+    share = predicted[met] / predicted.sum()
+    divergence = (share * np.log(share / (expected[met] / expected.sum()))).sum()
+    return max(0.0, float(divergence))
 
 
 def _ratio(part: Integers, whole: Integers) -> Floats:
@@ -116,7 +168,7 @@ def _defined(values: Floats) -> Floats:
     return values[~np.isnan(values)]
 
 
-def _mean(values: Floats) -> float:
+def mean_of_defined(values: Floats) -> float:
     """The mean of what is defined; NaN if nothing is."""
     defined = _defined(values)
     return float(defined.mean()) if defined.size else float("nan")

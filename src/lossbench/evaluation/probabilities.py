@@ -5,6 +5,8 @@ Logits are always soft-maxed here, also when they happen to lie in [0, 1].
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -12,6 +14,15 @@ from lossbench.errors import InputError
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
+
+BLOCK = 2**18
+"""Numbers worked on at once, 2 MiB in float64: in the cache, and memory that does not grow."""
+
+
+def blocks(rows: int, columns: int) -> Iterator[slice]:
+    """Slices over ``rows`` rows of ``columns`` numbers each, `BLOCK` numbers or one row at once."""
+    step = max(1, BLOCK // max(1, columns))
+    return (slice(start, start + step) for start in range(0, rows, step))
 
 
 def log_softmax(logits: ArrayLike) -> Floats:
@@ -49,7 +60,11 @@ def adjust_prior(logits: ArrayLike, log_prior_from: ArrayLike, log_prior_to: Arr
         InputError: if a class has prior 0 in ``from`` but not in ``to``: a model that never met a
             class says nothing of its posterior.
     """
-    z = np.asarray(logits, dtype=np.float64)
+    return np.asarray(logits, dtype=np.float64) + prior_shift(log_prior_from, log_prior_to)
+
+
+def prior_shift(log_prior_from: ArrayLike, log_prior_to: ArrayLike) -> Floats:
+    """What `adjust_prior` adds to every row of logits, ``(C,)``; same arguments, same errors."""
     source = np.asarray(log_prior_from, dtype=np.float64)
     goal = np.asarray(log_prior_to, dtype=np.float64)
     absent = np.isneginf(goal)
@@ -60,5 +75,4 @@ def adjust_prior(logits: ArrayLike, log_prior_from: ArrayLike, log_prior_to: Arr
             "leave them out, or give them a prior above 0"
         )
     # Where goal is -inf the source does not matter, and -inf - (-inf) would be NaN.
-    shift = np.where(absent, -np.inf, goal - np.where(absent, 0.0, source))
-    return z + shift
+    return np.where(absent, -np.inf, goal - np.where(absent, 0.0, source))

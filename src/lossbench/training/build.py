@@ -15,6 +15,7 @@ from lossbench.config import Config
 from lossbench.data.preparation import PreparedData
 from lossbench.errors import InputError
 from lossbench.models import Classifier, build_classifier
+from lossbench.training.regimes import Plain, Setting
 
 
 def build_model(config: Config, prepared: PreparedData, seed: int) -> Classifier:
@@ -45,13 +46,26 @@ def build_optimizer(
     return lambda weights: found(weights, **parameters)
 
 
-def build_schedule(config: Config, max_epochs: int) -> Callable[[float], float]:
-    """A function from the (fractional) epoch to the factor on the learning rate."""
+def build_regime(config: Config, setting: Setting) -> Plain:
+    """The regime that ``config`` names: a `Plain`, or a subclass of it."""
+    found = targets.find(config["_target_"], "regime")
+    parameters = targets.bind(found, "regime", targets.arguments_of(config), "setting")
+    made = targets.call(found, "regime", setting, **parameters)
+    if not isinstance(made, Plain):
+        raise InputError(
+            f"regime: {config['_target_']} returned a {type(made).__name__}; it must be a subclass "
+            "of lossbench.training.regimes.Plain"
+        )
+    return made
+
+
+def build_schedule(config: Config) -> Callable[[float, int], float]:
+    """A function from the (fractional) epoch of a stage and its number of epochs to the factor."""
     found = targets.find(config["_target_"], "schedule")
     parameters = targets.bind(
         found, "schedule", targets.arguments_of(config), "epoch", "max_epochs"
     )
-    return lambda epoch: found(epoch, max_epochs, **parameters)
+    return lambda epoch, max_epochs: found(epoch, max_epochs, **parameters)
 
 
 def build_trainer(config: Config, callback: pl.Callback) -> pl.Trainer:
