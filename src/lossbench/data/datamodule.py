@@ -67,6 +67,11 @@ class LossbenchDataModule(pl.LightningDataModule):
         """The test images."""
         return self._loader(self.prepared.test)
 
+    def close(self) -> None:
+        """End the processes that decode images, if there are any."""
+        if self._decoder is not None:
+            self._decoder.close()
+
     def _loader(
         self,
         split: Split,

@@ -17,12 +17,15 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lossbench.errors import InputError
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 T = TypeVar("T")
 Pixels = NDArray[np.uint8]
@@ -56,7 +59,7 @@ def read_header(path: str, resize: int) -> Header:
             if image.mode in ("I", "F"):
                 raise ValueError(f"32-bit pixels (mode {image.mode}); save it with 8 or 16 bits")
             width, height = image.size
-            if image.getexif().get(_ORIENTATION) in _TURNED:
+            if _orientation(image) in _TURNED:
                 width, height = height, width
             width, height = resized(width, height, resize)
             return Header(os.fstat(file.fileno()).st_size, height, width)
@@ -77,8 +80,11 @@ def decode(path: str, resize: int, channels: int) -> Pixels:
 
     try:
         with Image.open(path) as opened:
+            orientation = _orientation(opened)
             opened.load()
-            image = ImageOps.exif_transpose(opened)
+        image: Image.Image = opened
+        if orientation != 1:
+            image = ImageOps.exif_transpose(image)
         if image.mode.startswith("I;16"):
             image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
         if image.mode == "P" and "transparency" in image.info:
@@ -91,11 +97,23 @@ def decode(path: str, resize: int, channels: int) -> Pixels:
         raise unreadable(path, error) from error
 
 
+def _orientation(image: Image.Image) -> int:
+    """The EXIF orientation in the header, 1 for upright; decodes nothing."""
+    from PIL import Image
+
+    # the method of PNG files would decode the image to find what stands after it
+    return int(Image.Image.getexif(image).get(_ORIENTATION, 1))
+
+
 def unreadable(path: str, error: Exception) -> UnreadableImageError:
     """The error with the file's name and the reason in one line."""
-    if isinstance(error, FileNotFoundError):
-        return UnreadableImageError(f"{path} (there is no such file)")
-    reason = " ".join(str(error).split()).replace(f" {path!r}", "") or type(error).__name__
+    from PIL import UnidentifiedImageError
+
+    plain: dict[type[Exception], str] = {
+        FileNotFoundError: "there is no such file",
+        UnidentifiedImageError: "it is not an image of a known format",
+    }
+    reason = plain.get(type(error)) or " ".join(str(error).split()) or type(error).__name__
     return UnreadableImageError(f"{path} ({reason})")
 
 

@@ -90,8 +90,9 @@ def _whole(value: object, least: int) -> bool:
 
 
 def _per_channel(values: object, channels: int) -> bool:
-    listed = isinstance(values, Sequence) and len(values) == channels
-    return listed and all(isinstance(value, int | float) and value > 0 for value in values)
+    if not isinstance(values, Sequence) or len(values) != channels:
+        return False
+    return all(isinstance(value, int | float) and value > 0 for value in values)
 
 
 def _over_channels(usual: Sequence[float], channels: int) -> Sequence[float]:

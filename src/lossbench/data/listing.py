@@ -89,7 +89,7 @@ def list_file(folder: Path, part: str) -> Listing:
         with open(source, encoding="utf-8-sig", newline="") as file:
             for line, fields in read(file):
                 if len(fields) == 2 and all(fields):
-                    rows.append((line, *fields))
+                    rows.append((line, fields[0], fields[1]))
                 else:
                     bad.append((line, f"{' '.join(fields)!r} is not a path and a label"))
     except (OSError, UnicodeError, csv.Error) as error:

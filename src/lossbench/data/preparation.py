@@ -60,10 +60,9 @@ class Augmentation:
 
 
 def _is_range_of_shares(given: object) -> bool:
-    numbers = isinstance(given, Sequence) and len(given) == 2
-    return (
-        numbers and all(isinstance(x, int | float) for x in given) and 0 < given[0] <= given[1] <= 1
-    )
+    if not isinstance(given, Sequence) or len(given) != 2:
+        return False
+    return all(isinstance(x, int | float) for x in given) and 0 < given[0] <= given[1] <= 1
 
 
 @dataclass(frozen=True)
@@ -220,13 +219,14 @@ def prepare(
 
 def _check_augmentation(augmentation: Augmentation, inputs: Inputs) -> None:
     """Raises `InputError` where ``augmentation`` cannot be done to ``inputs``."""
-    in_memory = isinstance(inputs, np.ndarray)
-    if in_memory and augmentation.random_resized_crop is not None:
+    if not isinstance(inputs, np.ndarray):
+        return
+    if augmentation.random_resized_crop is not None:
         raise InputError(
             f"data.augmentation.random_resized_crop={augmentation.random_resized_crop} is for"
             " images in files (image_folder, image_list); set it to null"
         )
-    if in_memory and inputs.dtype != np.uint8 and augmentation != Augmentation():
+    if inputs.dtype != np.uint8 and augmentation != Augmentation():
         raise InputError(
             "data.augmentation is for images; with features set crop_padding to 0 and flip to false"
         )

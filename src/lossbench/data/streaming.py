@@ -110,7 +110,7 @@ class Decoder:
         self._loader = DataLoader(
             _Batches(files, store),
             batch_size=None,
-            sampler=_Current(self._requests),  # type: ignore[arg-type]
+            sampler=_Current(self._requests),
             num_workers=workers,
             persistent_workers=workers > 0,
             pin_memory=torch.cuda.is_available(),
@@ -124,12 +124,21 @@ class Decoder:
         self._requests[:] = requests
         self._turn += 1
         turn = self._turn
-        for pixels in self._loader:
-            if isinstance(pixels, UnreadableImageError):
-                raise pixels
+        decoded = iter(self._loader)
+        for _ in requests:
             if turn != self._turn:
                 raise RuntimeError("another part's batches were asked for before these were done")
+            pixels = next(decoded)
+            if isinstance(pixels, UnreadableImageError):
+                raise pixels
             yield pixels
+
+    def close(self) -> None:
+        """End the worker processes; they would otherwise wait for the garbage collector."""
+        iterator = getattr(self._loader, "_iterator", None)
+        if iterator is not None and self.workers:
+            iterator._shutdown_workers()
+            self._loader._iterator = None
 
 
 class _Current:

@@ -121,7 +121,7 @@ def table(
     source = Path(archive).expanduser()
     other = None if test is None else source.parent / Path(test).expanduser()
     frame = _read(source)
-    _check_column("data.target", target, frame.columns)
+    _check_column("data.target", target, list(frame.columns))
     rest = [name for name in frame.columns if name != target]
     for name in _listed("data.drop", drop):
         _check_column("data.drop", name, rest)
@@ -151,10 +151,10 @@ def table(
     numeric = [name for name in columns if name not in chosen]
     numbers = [_numbers(file, part, numeric) for file, part in parts]
     categories = [_categories(name, *(part[name] for _, part in parts)) for name in chosen]
-    gaps = np.isnan(numbers[0]).any(axis=0)
+    gaps = np.isnan(numbers[0]).sum(axis=0)
     features = [
         *numeric,
-        *(f"{name} {MISSING}" for name, gap in zip(numeric, gaps, strict=True) if gap),
+        *(f"{name} {MISSING}" for name, gap in zip(numeric, gaps, strict=True) if gap > 0),
         *(
             f"{name}={word}"
             for name, (_, words) in zip(chosen, categories, strict=True)
@@ -191,7 +191,7 @@ def _origin(
 def _read(source: Path) -> pd.DataFrame:
     import pandas as pd
 
-    readers = {".csv": pd.read_csv, ".parquet": pd.read_parquet}
+    readers: dict[str, Any] = {".csv": pd.read_csv, ".parquet": pd.read_parquet}
     read = readers.get(source.suffix.lower())
     if read is None:
         raise InputError(f"{source} is not a table that can be read: give a .csv or .parquet file")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import threading
@@ -23,6 +24,7 @@ def work(connection: Connection, lifeline: Connection) -> None:
     orphan that holds the run's lock.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what Ctrl-C means
+    multiprocessing.current_process().daemon = False  # which may start processes: for image files
     threading.Thread(target=_die_with_parent, args=(lifeline,), daemon=True).start()
     import lossbench.training.run  # noqa: F401  the slow imports, before the first run
 

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from lossbench import targets
-from lossbench.config import Config, name_of
+from lossbench.config import Config
 from lossbench.data.preparation import PreparedData
 from lossbench.errors import InputError
 from lossbench.models import Classifier, build_classifier
@@ -26,30 +26,13 @@ def build_model(config: Config, prepared: PreparedData, seed: int) -> Classifier
     def backbone(input_shape: tuple[int, ...]) -> nn.Module:
         return targets.call(found, "model", input_shape, **parameters)
 
-    model = build_classifier(
+    return build_classifier(
         backbone,
         config["head"],
         input_shape=prepared.input_shape,
         num_classes=len(prepared.class_names),
         seed=seed,
     )
-    _try_out(model, name_of(config), prepared.input_shape)
-    return model
-
-
-def _try_out(model: Classifier, name: str, input_shape: tuple[int, ...]) -> None:
-    """Raises `InputError` if ``model`` cannot take an input; changes nothing."""
-    model.eval()
-    try:
-        with torch.random.fork_rng(devices=[]), torch.no_grad():
-            model(torch.zeros(1, *input_shape))
-    except Exception as error:
-        reason = " ".join(str(error).split())
-        raise InputError(
-            f"model={name} cannot take inputs of shape {input_shape} ({reason}); choose another"
-            " model (mlp takes every shape) or data"
-        ) from error
-    model.train()
 
 
 def build_optimizer(

@@ -6,6 +6,7 @@ import logging
 import os
 import traceback
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -52,7 +53,7 @@ def execute(run: Run, progress: Progress | None = None) -> Outcome:
         return ended
     training = Training(run)
     make_folder(run.folder)
-    with RunLock(run.folder / LOCK) as lock:
+    with closing(training.data), RunLock(run.folder / LOCK) as lock:
         ended = already_ended(run)  # another process may have finished it in the meantime
         if ended is not None:
             return ended
