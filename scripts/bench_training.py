@@ -181,7 +181,7 @@ def write_idx(folder: Path, prepared: PreparedData) -> None:
     for prefix, part in (("train", prepared.train), ("t10k", prepared.validation)):
         count = len(part.ids)
         header = b"\0\0\x08\x03" + b"".join(n.to_bytes(4, "big") for n in (count, 28, 28))
-        (folder / f"{prefix}-images-idx3-ubyte").write_bytes(header + part.images.tobytes())
+        (folder / f"{prefix}-images-idx3-ubyte").write_bytes(header + part.inputs.tobytes())
         labels = b"\0\0\x08\x01" + count.to_bytes(4, "big") + part.targets.astype("u1").tobytes()
         (folder / f"{prefix}-labels-idx1-ubyte").write_bytes(labels)
 

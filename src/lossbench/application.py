@@ -27,6 +27,7 @@ def run_application(command: str, arguments: list[str]) -> int:
     from omegaconf.errors import OmegaConfBaseException
 
     register_experiments(own_config_folder(arguments))
+    check_groups(arguments)
     # Hydra's own error report hides what we need to explain: let its exceptions through
     os.environ["HYDRA_FULL_ERROR"] = "1"
     sys.argv = [f"lossbench {command}", *arguments]
@@ -58,6 +59,7 @@ def compose(arguments: list[str]) -> Config:
 
     own = own_config_folder(arguments)
     register_experiments(own)
+    check_groups(arguments)
     overrides = without_config_dir(arguments)
     search = [f"hydra.searchpath=[file://{own}]"] if own else []
     try:
@@ -65,6 +67,15 @@ def compose(arguments: list[str]) -> Config:
             return resolve(hydra.compose("train", overrides=[*overrides, *search]))
     except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
         raise explain(error) from error
+
+
+def check_groups(arguments: list[str]) -> None:
+    """Refuse ``GROUP=null``, for which Hydra raises a ValueError like any other."""
+    for argument in arguments:
+        group, _, value = argument.partition("=")
+        files = (folder("configs") / group).glob("*.yaml") if group.isidentifier() else ()
+        if value == "null" and (names := [path.stem for path in files]):
+            raise unknown(group, value, names)
 
 
 def without_config_dir(arguments: list[str]) -> list[str]:
@@ -149,7 +160,8 @@ def explain(error: Exception) -> InputError:
 def _unknown_key(path: str, cause: BaseException | None) -> InputError:
     parent = getattr(cause, "parent_node", None)
     names = [str(key) for key in parent or [] if key != "hydra"]
+    path = getattr(cause, "full_key", None) or path  # the part of the path that is missing
     where, _, key = path.rpartition(".")
     if not names:
-        return InputError(f"unknown config key {path!r}")
+        return InputError(f"{where} is null and has no {key}; choose one with {where}=NAME")
     return unknown(f"parameter of {where}" if where else "config key", key, names)

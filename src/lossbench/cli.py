@@ -15,6 +15,7 @@ lossbench: which classification loss is better, by how much, how surely, and whe
   lossbench sweep    experiment=digits_quickstart           a named study, from experiments/
   lossbench compare  study=NAME [baseline=ARM metric=TAG by=arm|loss|model]   verdict, report.html
   lossbench status   [study=NAME]                           done / failed / running / missing
+  lossbench rescore  study=NAME     stored outputs again: new metrics, losses, post-hoc; no training
   lossbench inspect  data=fashion_mnist imbalance=exponential   class counts; trains nothing
   lossbench losses   [NAME | --anatomy A,B] [--out FILE.svg]   the catalogue; facts and curves
   lossbench board    [port=6006]                            TensorBoard on the runs folder
@@ -48,6 +49,12 @@ def _status(arguments: list[str]) -> int:
     return status_command(arguments)
 
 
+def _rescore(arguments: list[str]) -> int:
+    from lossbench.training.rescore import rescore_command
+
+    return rescore_command(arguments)
+
+
 def _inspect(arguments: list[str]) -> int:
     from lossbench.inspection import inspect_command
 
@@ -79,6 +86,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "sweep": _sweep,
     "compare": _compare,
     "status": _status,
+    "rescore": _rescore,
     "inspect": _inspect,
     "losses": _losses,
     "board": _board,

@@ -7,7 +7,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 Config = dict[str, Any]
 
-PLUGGABLE = ("data", "imbalance", "model", "loss", "optimizer", "schedule")
+PLUGGABLE = ("data", "imbalance", "model", "loss", "regime", "optimizer", "schedule")
 
 SETTINGS = {
     parameter.name: parameter
@@ -36,17 +36,40 @@ SETTINGS = {
         Parameter(name="rerun", kind="boolean"),
         Parameter(name="baseline", kind="text"),
         Parameter(name="loss_scale", kind="choice", choices=("none", "match_ce")),
+        Parameter(name="sample_history", kind="boolean", optional=True),
         Parameter(name="data.batch_size", kind="integer", minimum=1),
         Parameter(name="data.validation_per_class", kind="integer", minimum=0),
         Parameter(name="data.validation_prior", kind="choice", choices=("balanced", "training")),
         Parameter(name="data.archive", kind="text", optional=True),
+        Parameter(name="data.workers", kind="integer", minimum=0, optional=True),
+        Parameter(name="data.cache_mb", kind="integer", minimum=1, optional=True),
         Parameter(name="data.augmentation.crop_padding", kind="integer", minimum=0),
         Parameter(name="data.augmentation.flip", kind="boolean"),
         Parameter(name="imbalance.factor", minimum=1),
         Parameter(name="imbalance.counts", kind="integers", minimum=1),
         Parameter(name="imbalance.class_order", kind="choice", choices=("given", "random")),
         Parameter(name="imbalance.subset_order", kind="choice", choices=("seeded", "ldam")),
+        Parameter(
+            name="imbalance.minority_fraction",
+            minimum=0,
+            maximum=1,
+            open_minimum=True,
+            open_maximum=True,
+        ),
+        Parameter(name="imbalance.n_max", kind="integer", minimum=1, optional=True),
+        Parameter(name="label_noise.rate", minimum=0, maximum=1, open_maximum=True),
         Parameter(name="model.head", kind="choice", choices=("linear", "cosine")),
+        Parameter(name="regime.ema_decay", minimum=0, maximum=1, open_maximum=True, optional=True),
+        Parameter(name="regime.start", minimum=0, maximum=1, open_maximum=True),
+        Parameter(name="regime.beta", minimum=0, maximum=1, open_maximum=True),
+        Parameter(
+            name="regime.sampling",
+            kind="choice",
+            choices=("class_balanced", "square_root", "progressive"),
+        ),
+        Parameter(name="regime.tau", minimum=0, optional=True),
+        Parameter(name="regime.alpha", minimum=0, open_minimum=True),
+        Parameter(name="regime.kappa", minimum=1),
         Parameter(name="optimizer.lr", minimum=0, open_minimum=True),
         Parameter(name="optimizer.momentum", minimum=0, maximum=1, open_maximum=True),
         Parameter(name="optimizer.weight_decay", minimum=0),
@@ -67,11 +90,23 @@ SETTINGS = {
 # What is not meant to change a result (DESIGN.md, Identity); all else is part of it.
 NOT_IDENTITY = (
     *("study", "arm", "arms", "runs_dir", "workers", "baseline"),
-    *("on_error", "retry_failed", "rerun"),
+    *("on_error", "retry_failed", "rerun", "posthoc"),
+    *("data.workers", "data.cache_mb"),
     *("data.archive", "data.root", "trainer.accelerator", "trainer.threads"),
+    "regime.name",  # its class and parameters say it all
 )
 
-NEUTRAL = {"loss_scale": "none"}  # values that are as good as null: no part of an identity either
+POSTHOC = (
+    *("temperature", "vector", "logit_adjustment", "logit_adjustment_tuned"),
+    *("tau_normalization", "thresholds"),
+)  # what evaluation.posthoc does to a run's outputs after training
+
+# Values that are as good as null: no part of an identity either.
+NEUTRAL = {
+    "loss_scale": "none",
+    "sample_history": False,
+    "regime._target_": "lossbench.training.regimes.Plain",
+}
 
 
 def folder(name: str) -> Path:
@@ -137,7 +172,7 @@ def resolve(config: DictConfig) -> Config:
 
 def check(config: Config) -> None:
     """Check what the config alone can tell; raises `InputError` (one line) if a value is wrong."""
-    known = {name.partition(".")[0] for name in SETTINGS} | {"arms", *PLUGGABLE}
+    known = {name.partition(".")[0] for name in SETTINGS} | {"arms", "posthoc", *PLUGGABLE}
     for key in config:
         if key not in known:
             raise unknown("config key", key, known)
@@ -154,7 +189,21 @@ def check(config: Config) -> None:
     for part in PLUGGABLE:
         if not isinstance(config.get(part), dict) or not {"name", "_target_"} & set(config[part]):
             raise InputError(f"the {part} config has neither a name nor a _target_")
+    if config.get("label_noise") is not None and "_target_" not in config["label_noise"]:
+        raise InputError("the label_noise config has no _target_; choose label_noise=symmetric")
     check_loss(config)
+    check_posthoc(config.get("posthoc"))
+
+
+def check_posthoc(methods: Any) -> None:
+    """Check that ``methods`` is null or a list of post-hoc methods; raises `InputError`."""
+    if methods is not None and not isinstance(methods, list):
+        raise InputError(
+            f"posthoc={methods} is not allowed: null or a list, as in posthoc=[{POSTHOC[0]}]"
+        )
+    for method in methods or ():
+        if method not in POSTHOC:
+            raise unknown("posthoc", method, POSTHOC)
 
 
 def check_loss(config: Config) -> None:
@@ -240,8 +289,9 @@ class Run:
     def folder(self) -> Path:
         """`<runs_dir>/<study>/<readable-slug>-<hash>`."""
         label = arm_label(self.config)  # not the given arm: a name is no part of the identity
-        parts = (name_of(self.config["data"]), imbalance_label(self.config), self.model, label)
-        slug = re.sub(r"[^A-Za-z0-9_.=+-]+", "-", "-".join([*parts, f"s{self.seed}"]))
+        where = (name_of(self.config["data"]), imbalance_label(self.config))
+        parts = (*where, *noise_label(self.config), self.model, label, f"s{self.seed}")
+        slug = re.sub(r"[^A-Za-z0-9_.=+-]+", "-", "-".join(parts))
         return Path(self.config["runs_dir"]) / self.study / f"{slug[:100]}-{self.identity[:12]}"
 
 
@@ -265,8 +315,38 @@ def arm_label(config: Config) -> str:
     inside = ", ".join(f"{key}={value}" for key, value in changed.items())
     words = [f"{name}({inside})" if inside else name]
     words += [f"{config['model']['head']} head"] if config["model"]["head"] != "linear" else []
+    words += regime_words(config.get("regime") or {})
     words += ["matched scale"] if config["loss_scale"] == "match_ce" else []
     return ", ".join(words)
+
+
+def regime_words(regime: Config) -> list[str]:
+    """The regime with what its own file says otherwise; nothing for plain training."""
+    if not regime:
+        return []
+    name = name_of(regime)
+    file = folder("configs") / "regime" / f"{name}.yaml"
+    defaults = shipped(file) if file.is_file() else {}
+    changed = {
+        key: value
+        for key, value in regime.items()
+        if key not in ("name", "_target_") and value is not None and value != defaults.get(key)
+    }
+    inside = ", ".join(f"{key}={value}" for key, value in changed.items())
+    return [] if name == "plain" and not changed else [f"{name}({inside})" if inside else name]
+
+
+@cache
+def shipped(file: Path) -> Config:
+    """The values that a file of our configs gives, those of the file it inherits from included."""
+    import yaml
+
+    content = yaml.safe_load(file.read_text())
+    parents = [name for name in content.pop("defaults", []) if name != "_self_"]
+    values: Config = {}
+    for parent in parents:
+        values |= shipped(file.with_name(f"{parent}.yaml"))
+    return values | content
 
 
 def imbalance_label(config: Config) -> str:
@@ -275,11 +355,21 @@ def imbalance_label(config: Config) -> str:
     words = [name_of(imbalance)]
     if "factor" in imbalance:
         words.append(f"{imbalance['factor']:g}")
+    if "minority_fraction" in imbalance:
+        words.append(f"minority {imbalance['minority_fraction']:g}")
+    if imbalance.get("n_max") is not None:
+        words.append(f"n_max {imbalance['n_max']}")
     if "counts" in imbalance:
         words.append("-".join(map(str, imbalance["counts"])))
     if imbalance.get("class_order") == "random":
         words.append("random order")
     return " ".join(words)
+
+
+def noise_label(config: Config) -> list[str]:
+    """The label noise with its rate, such as ``symmetric noise 0.2``; nothing if there is none."""
+    noise = config.get("label_noise")
+    return [f"{name_of(noise)} noise {noise.get('rate', '')}".rstrip()] if noise else []
 
 
 def cell_label(config: Config) -> str:
@@ -289,6 +379,7 @@ def cell_label(config: Config) -> str:
         (
             name_of(config["data"]),
             imbalance_label(config),
+            *noise_label(config),
             name_of(config["model"]),
             f"{epochs} epoch{'s' * (epochs != 1)}",
         )
@@ -308,21 +399,50 @@ def identity_of(config: Config) -> Config:
             path = f"{prefix}{key}"
             if value is None or path in NOT_IDENTITY or NEUTRAL.get(path) == value:
                 continue
-            kept[key] = prune(value, f"{path}.") if isinstance(value, dict) else value
+            inner = prune(value, f"{path}.") if isinstance(value, dict) else value
+            if inner != {} or value == {}:  # a group of which nothing is left says nothing
+                kept[key] = inner
         if isinstance(group.get("_target_"), str):
             source = source_digest(group["_target_"], prefix.rstrip("."))
             kept |= {"_source_": source} if source else {}
         if prefix == "data." and group.get("archive") and not group.get("checksums"):
-            kept["_content_"] = names_and_sizes(Path(group["archive"]))
+            kept |= _content_of(group)
         return kept
 
     return prune(config, "")
 
 
+def _content_of(data: Config) -> Config:
+    """What stands for the locations in the group ``data``: the content of archive and parts."""
+    archive = Path(data["archive"]).expanduser()
+    read = content if archive.is_file() else names_and_sizes
+    kept: Config = {"_content_": read(archive)}
+    folder = archive.parent if archive.is_file() else archive
+    for part in ("train", "test"):
+        place = folder / Path(data.get(part) or "").expanduser()
+        if place.is_file():
+            kept[part] = content(place)
+    return kept
+
+
+@cache
+def content(file: Path) -> str:
+    """SHA-256 of a file, which is read once in a process."""
+    with open(file, "rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+@cache
 def names_and_sizes(place: Path) -> str:
-    """A hash of the names and sizes of the files below ``place``, for data without checksums."""
-    files = [place] if place.is_file() else sorted(place.rglob("*"))
-    listed = [[str(f.relative_to(place)), f.stat().st_size] for f in files if f.is_file()]
+    """A hash of the names and sizes of the files below ``place``, for data without checksums.
+
+    The folder is walked once in a process, for a sweep asks for every run.
+    """
+    listed = [
+        [str(file.relative_to(place)), file.stat().st_size]
+        for file in sorted(place.rglob("*"))
+        if file.is_file()
+    ]
     return digest({"files": listed})
 
 

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
-from numpy.typing import NDArray
 
 from lossbench.data.sources import ImageDataset, digits, fashion_mnist
 
@@ -50,23 +47,3 @@ def small_dataset() -> ImageDataset:
         std=(0.2, 0.4),
         origin="made up",
     )
-
-
-def idx_bytes(array: NDArray[np.uint8]) -> bytes:
-    """The IDX format as its inventors describe it, written with struct."""
-    header = struct.pack(">HBB", 0, 8, array.ndim) + struct.pack(f">{array.ndim}I", *array.shape)
-    return header + array.tobytes()
-
-
-@pytest.fixture
-def write_idx() -> Callable[[Path, NDArray[np.uint8]], bytes]:
-    """Write an array as a plain or gzipped IDX file; returns the decompressed content."""
-
-    def write(path: Path, array: NDArray[np.uint8]) -> bytes:
-        import gzip
-
-        content = idx_bytes(array)
-        path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
-        return content
-
-    return write

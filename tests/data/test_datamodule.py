@@ -124,7 +124,7 @@ def test_the_training_images_can_be_evaluated_plain_and_are_stored_once(
     ((images, targets, ids),) = plain
     np.testing.assert_array_equal(ids, data.prepared.train.ids)
     np.testing.assert_array_equal(targets, data.prepared.train.targets)
-    scaled = data.prepared.train.images / 255
+    scaled = data.prepared.train.inputs / 255
     mean, std = (np.array(part)[:, None, None] for part in ((0.3, 0.6), (0.2, 0.4)))
     np.testing.assert_allclose(images, (scaled - mean) / std, atol=1e-6)
     assert plain.images is data.train_dataloader().images
@@ -136,7 +136,7 @@ def test_seed_batch_size_and_augmentation_reach_the_training_loader(
     data = make_module(small_dataset, seed=3)
     train = data.prepared.train
     expected = BatchLoader(
-        torch.from_numpy(train.images),
+        torch.from_numpy(train.inputs),
         torch.from_numpy(train.targets),
         torch.from_numpy(train.ids),
         batch_size=7,

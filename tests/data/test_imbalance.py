@@ -10,18 +10,23 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
+from lossbench.data.configured import prepared_data
 from lossbench.data.imbalance import (
     ImbalanceSettings,
     counts,
     exponential,
+    linear,
+    minority_step,
     none,
     order_classes,
     select_subset,
+    shortfall,
     step,
     training_counts,
 )
 from lossbench.data.sources import ImageDataset
 from lossbench.errors import InputError
+from tests.data.test_data_configs import composed
 
 # reference: the LDAM-DRW formula; totals as printed in the BagofTricks-LT and Leaderboard READMEs
 PUBLISHED = [
@@ -94,7 +99,54 @@ def test_factor_one_and_none() -> None:
     assert none(available).tolist() == [50, 30, 11]
 
 
-@pytest.mark.parametrize("profile", [exponential, step])
+@pytest.mark.parametrize(
+    ("factor", "expected"),
+    [
+        (10, [5000, 4500, 4000, 3500, 3000, 2500, 2000, 1500, 1000, 500]),
+        (2, [5000, 4722, 4444, 4166, 3888, 3611, 3333, 3055, 2777, 2500]),
+        (5000, [5000, 4444, 3889, 3333, 2778, 2222, 1667, 1111, 556, 1]),
+    ],
+)
+def test_linear_counts_differ_by_the_same_number(factor: float, expected: list[int]) -> None:
+    assert linear(np.full(10, 6000), factor, n_max=5000).tolist() == expected
+    assert linear(np.array([9000] * 9 + [5000]), float(factor)).tolist() == expected
+
+
+def test_linear_counts_that_are_whole_lose_nothing_to_rounding() -> None:
+    for classes in range(2, 60):
+        for factor in (10, 20, 50):
+            whole = factor * (classes - 1)  # makes every difference a whole number
+            kept = linear(np.full(classes, whole), factor)
+            assert len(set(np.diff(kept))) == 1
+            assert kept[-1] * factor == kept[0] == whole
+
+
+@pytest.mark.parametrize("tenths", range(1, 10))
+def test_a_minority_of_any_size_has_the_factor_exactly(tenths: int) -> None:
+    """Buda's fractions 0.1 to 0.9 and factors 10 to 5000, on MNIST capped at 5000."""
+    for factor in (10, 25, 50, 100, 250, 500, 1000, 2500, 5000):
+        kept = minority_step(np.full(10, 5421), factor, tenths / 10, n_max=5000)
+        assert kept.tolist() == [5000] * (10 - tenths) + [5000 // factor] * tenths
+
+
+@pytest.mark.parametrize("fraction", [0.04, 0.96])
+def test_a_minority_of_none_or_all_is_refused(fraction: float) -> None:
+    with pytest.raises(InputError, match=f"minority_fraction={fraction} makes .* 1 to 9 classes"):
+        minority_step(np.full(10, 100), 10, fraction)
+
+
+def test_only_a_factor_that_cannot_be_met_is_worth_a_word() -> None:
+    for profile in (exponential, step, linear):
+        for factor in (1, 1.5, 49, 50, 100, 139, 140):
+            assert shortfall(factor, profile(np.full(10, 140), factor)) is None
+        said = shortfall(141, profile(np.full(10, 140), 141))
+        assert said is not None
+        assert "imbalance.factor=141 cannot be met" in said
+        assert said.endswith("the factor is 140")
+    assert shortfall(None, np.array([9, 1])) is None  # counts, none
+
+
+@pytest.mark.parametrize("profile", [exponential, step, linear])
 @pytest.mark.parametrize("factor", [0.99, 0, -3, float("nan"), float("inf"), "ten", None, True])
 def test_a_factor_that_is_no_imbalance_is_refused(profile: Callable, factor: object) -> None:
     with pytest.raises(InputError, match=f"imbalance.factor={factor} must be a finite number"):
@@ -171,6 +223,47 @@ def test_ldam_order_is_that_of_the_published_code(real_fashion_mnist: ImageDatas
     assert len(ours) == 14886
     digest = hashlib.sha256(ours.astype("<i8").tobytes()).hexdigest()
     assert digest == "ed7a73125b2eb63a36be421826f78f842318f4af247699425c5a60caba7dd240"
+
+
+def cifar_like(classes: int, order: str) -> ImageDataset:
+    """50,000 labels, 500 or 5000 per class, in one of two orders of the file; images of a pixel."""
+    targets = np.repeat(np.arange(classes), 50_000 // classes)
+    if order == "mixed":
+        np.random.default_rng(3).shuffle(targets)
+    pixel = np.zeros((50_000, 1, 1, 1), dtype=np.uint8)
+    names = tuple(str(label) for label in range(classes))
+    return ImageDataset(pixel, targets, pixel, targets, names, (0.0,), (1.0,), "made up")
+
+
+def imbalanced_cifar(targets: list[int], classes: int, kind: str, mu: float) -> list[int]:
+    """LDAM-DRW as protocols.md 1.1 tells it, from the labels alone."""
+    img_max = len(targets) / classes
+    if kind == "exponential":
+        numbers = [int(img_max * (mu ** (i / (classes - 1.0)))) for i in range(classes)]
+    else:
+        half = classes // 2
+        numbers = [int(img_max)] * half + [int(img_max * mu)] * half
+    return ldam_drw(np.array(targets), numbers)
+
+
+@pytest.mark.parametrize("kind", ["exponential", "step"])
+@pytest.mark.parametrize(("classes", "order"), [(10, "mixed"), (100, "mixed"), (10, "sorted")])
+def test_ldam_profiles_keep_the_published_images(classes: int, order: str, kind: str) -> None:
+    """Whatever the seed, image for image and in order, for every published factor."""
+    made = cifar_like(classes, order)
+    for factor, mu in ((10, 0.1), (20, 0.05), (50, 0.02), (100, 0.01), (200, 0.005)):
+        config = composed(
+            f"imbalance=ldam_{kind}",
+            "data=digits",
+            "+data.validation_per_class=0",
+            f"+imbalance.factor={factor}",
+            f"+data._target_={__name__}.cifar_like",
+            f"+data.classes={classes}",
+            f"+data.order={order}",
+        )
+        ids = prepared_data(config | {"seed": factor})[0].train.ids
+        published = imbalanced_cifar(made.train_targets.tolist(), classes, kind, mu)
+        assert ids.tolist() == published
 
 
 def test_ldam_order_ignores_the_seed_and_the_global_generator() -> None:

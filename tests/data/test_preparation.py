@@ -65,12 +65,12 @@ def test_parts_are_disjoint_and_their_ids_name_their_images(
     together = [*train.ids, *validation.ids]
     assert len(set(together)) == len(together)
     for part in (train, validation):
-        np.testing.assert_array_equal(part.images, real_digits.train_images[part.ids])
+        np.testing.assert_array_equal(part.inputs, real_digits.train_images[part.ids])
         np.testing.assert_array_equal(part.targets, real_digits.train_targets[part.ids])
-    np.testing.assert_array_equal(test.images, real_digits.test_images)
+    np.testing.assert_array_equal(test.inputs, real_digits.test_images)
     np.testing.assert_array_equal(test.ids, np.arange(len(real_digits.test_targets)))
-    seen = {image.tobytes() for image in (*train.images, *validation.images)}
-    assert not seen & {image.tobytes() for image in test.images}
+    seen = {image.tobytes() for image in (*train.inputs, *validation.inputs)}
+    assert not seen & {image.tobytes() for image in test.inputs}
 
 
 def test_the_seed_draws_the_validation_images_and_the_subset(real_digits: ImageDataset) -> None:
@@ -84,7 +84,7 @@ def test_the_seed_draws_the_validation_images_and_the_subset(real_digits: ImageD
 
 def test_no_seed_moves_the_test_images(real_digits: ImageDataset) -> None:
     runs = [prepare(real_digits, settings_with(20), long_tail(10), seed) for seed in (0, 1)]
-    np.testing.assert_array_equal(runs[0].test.images, runs[1].test.images)
+    np.testing.assert_array_equal(runs[0].test.inputs, runs[1].test.inputs)
     np.testing.assert_array_equal(runs[0].test.targets, runs[1].test.targets)
     assert set(runs[0].train.ids) != set(runs[1].train.ids)
 

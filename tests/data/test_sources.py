@@ -1,10 +1,8 @@
-"""The two datasets against what is published about them, and the search for Fashion-MNIST."""
+"""The two real datasets against what is published about them, and the search for one of them."""
 
 from __future__ import annotations
 
-import gzip
 import hashlib
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,32 +10,9 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-from lossbench.data import sources
-from lossbench.data.sources import FASHION_MNIST_FILES, ImageDataset, digits, fashion_mnist
+from lossbench.data.sources import ImageDataset, digits, emnist, fashion_mnist, mnist_family
 from lossbench.errors import InputError
-
-Write = Callable[[Path, np.ndarray], bytes]
-
-
-@pytest.fixture
-def no_debian(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(sources, "DEBIAN_FASHION_MNIST", tmp_path / "no-debian-package")
-
-
-def write_small(folder: Path, write_idx: Write, suffix: str) -> dict[str, str]:
-    """Six training and three test images in four files; returns their checksums."""
-    folder.mkdir(parents=True, exist_ok=True)
-    draws = np.random.default_rng(0)
-    arrays = {
-        "train_images": draws.integers(0, 256, (6, 28, 28), dtype=np.uint8),
-        "train_targets": np.array([0, 9, 3, 3, 7, 1], dtype=np.uint8),
-        "test_images": draws.integers(0, 256, (3, 28, 28), dtype=np.uint8),
-        "test_targets": np.array([5, 5, 8], dtype=np.uint8),
-    }
-    return {
-        name: hashlib.md5(write_idx(folder / (name + suffix), arrays[part])).hexdigest()
-        for part, name in FASHION_MNIST_FILES.items()
-    }
+from tests.data.published_files import write_idx_gz
 
 
 def test_digits_are_scikit_learns_scaled_to_bytes(real_digits: ImageDataset) -> None:
@@ -87,112 +62,49 @@ def test_real_fashion_mnist_has_its_published_shape(real_fashion_mnist: ImageDat
     assert "dataset-fashion-mnist" in real_fashion_mnist.origin
 
 
-def test_torchvision_reads_the_same_images(
-    tmp_path: Path, real_fashion_mnist: ImageDataset
-) -> None:
-    from torchvision.datasets import FashionMNIST
-
-    raw = tmp_path / "FashionMNIST" / "raw"
-    raw.mkdir(parents=True)
-    for name in FASHION_MNIST_FILES.values():
-        packed = sources.DEBIAN_FASHION_MNIST / f"{name}.gz"
-        (raw / name).write_bytes(gzip.decompress(packed.read_bytes()))
-    theirs = FashionMNIST(tmp_path, train=False)
-    np.testing.assert_array_equal(theirs.data.numpy(), real_fashion_mnist.test_images[:, 0])
-    np.testing.assert_array_equal(theirs.targets.numpy(), real_fashion_mnist.test_targets)
-    assert tuple(theirs.classes) == real_fashion_mnist.class_names
-
-
-@pytest.mark.parametrize("suffix", ["", ".gz"])
-def test_an_archive_folder_is_read_and_checked(
-    tmp_path: Path, write_idx: Write, suffix: str
-) -> None:
-    checksums = write_small(tmp_path, write_idx, suffix)
-    dataset = fashion_mnist(archive=tmp_path, checksums=checksums)
-    assert dataset.train_targets.tolist() == [0, 9, 3, 3, 7, 1]
-    assert dataset.train_targets.dtype == np.int64
-    assert dataset.test_images.shape == (3, 1, 28, 28)
-    assert dataset.origin == f"data.archive={tmp_path}"
-
-
-def test_every_file_is_checked_and_null_checks_none(tmp_path: Path, write_idx: Write) -> None:
-    checksums = write_small(tmp_path, write_idx, ".gz")
-    for name in FASHION_MNIST_FILES.values():
-        with pytest.raises(InputError, match=f"{name}.gz is not the expected file"):
-            fashion_mnist(archive=tmp_path, checksums={**checksums, name: "0" * 32})
-    assert len(fashion_mnist(archive=tmp_path, checksums=None).train_targets) == 6
-
-
-@pytest.mark.parametrize("name", FASHION_MNIST_FILES.values())
-def test_a_missing_or_truncated_file_of_an_archive_is_named(
-    tmp_path: Path, write_idx: Write, name: str
-) -> None:
-    write_small(tmp_path, write_idx, "")
-    content = (tmp_path / name).read_bytes()
-    (tmp_path / name).write_bytes(content[:-3])
-    with pytest.raises(InputError, match=f"{name} is truncated"):
-        fashion_mnist(archive=tmp_path)
-    (tmp_path / name).unlink()
-    with pytest.raises(InputError, match=f"no file {name} or {name}.gz.*name a folder"):
-        fashion_mnist(archive=tmp_path)
-
-
-def test_an_archive_that_is_no_folder_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"data\.archive=.*nowhere.*name a folder"):
-        fashion_mnist(archive=tmp_path / "nowhere")
-
-
 def test_a_downloaded_copy_comes_before_debian_and_an_archive_before_both(
-    tmp_path: Path, write_idx: Write, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     debian, cache, archive = tmp_path / "debian", tmp_path / "cache", tmp_path / "archive"
-    monkeypatch.setattr(sources, "DEBIAN_FASHION_MNIST", debian)
+    monkeypatch.setattr(mnist_family, "DEBIAN_FASHION_MNIST", debian)
     monkeypatch.setenv("LOSSBENCH_DATA", str(cache))
-    write_small(debian, write_idx, ".gz")
-    assert "Debian" in fashion_mnist().origin
-    write_small(cache / "FashionMNIST" / "raw", write_idx, "")
-    assert fashion_mnist().origin == f"torchvision's copy in {cache}"
-    write_small(archive, write_idx, "")
-    assert str(archive) in fashion_mnist(archive=archive).origin
+
+    def origin_after(folder: Path, **location: Path) -> str:
+        folder.mkdir(parents=True)
+        write_idx_gz(folder)
+        return fashion_mnist(**location).origin
+
+    assert "Debian" in origin_after(debian)
+    assert origin_after(cache / "FashionMNIST" / "raw") == f"torchvision's copy in {cache}"
+    assert origin_after(archive, archive=archive) == f"data.archive={archive}"
 
 
-@pytest.mark.usefixtures("no_debian")
-def test_without_a_copy_torchvision_downloads_once(
-    tmp_path: Path, write_idx: Write, monkeypatch: pytest.MonkeyPatch
+def test_without_a_mirror_the_debian_package_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = []
+    def fail(root: str, download: bool) -> None:
+        raise RuntimeError("Error downloading x:\nTried y")
 
-    def download(root: str, download: bool) -> None:
-        asked.append(download)
-        write_small(Path(root, "FashionMNIST", "raw"), write_idx, "")
-
-    monkeypatch.setattr("torchvision.datasets.FashionMNIST", download)
-    first, second = fashion_mnist(root=tmp_path / "new"), fashion_mnist(root=tmp_path / "new")
-    assert asked == [True]
-    assert "downloaded by torchvision" in first.origin
-    assert "torchvision's copy" in second.origin
-    np.testing.assert_array_equal(first.train_images, second.train_images)
-    assert [path.name for path in (tmp_path / "new").iterdir()] == ["FashionMNIST"]
-
-
-@pytest.mark.usefixtures("no_debian")
-@pytest.mark.parametrize(
-    "failure", [RuntimeError("Error downloading x:\nTried y"), OSError("no route to host")]
-)
-def test_a_failed_download_says_how_to_provide_the_files(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failure: Exception
-) -> None:
-    def download(root: str, download: bool) -> None:
-        raise failure
-
-    monkeypatch.setattr("torchvision.datasets.FashionMNIST", download)
-    with pytest.raises(InputError) as error:
+    monkeypatch.setattr(mnist_family, "DEBIAN_FASHION_MNIST", tmp_path / "none")
+    monkeypatch.setattr("torchvision.datasets.FashionMNIST", fail)
+    with pytest.raises(InputError, match="apt-get install dataset-fashion-mnist") as error:
         fashion_mnist(root=tmp_path)
-    message = str(error.value)
-    assert "data.archive=FOLDER" in message
-    assert "apt-get install dataset-fashion-mnist" in message
-    assert "\n" not in message
-    assert list(tmp_path.iterdir()) == []  # nothing half downloaded is left
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("position", range(4))
+def test_each_file_is_checked(tmp_path: Path, position: int) -> None:
+    write_idx_gz(tmp_path)
+    names = sorted(path.name for path in tmp_path.iterdir())
+    checksums = {name: hashlib.md5((tmp_path / name).read_bytes()).hexdigest() for name in names}
+    checksums[names[position]] = "0" * 32
+    with pytest.raises(InputError, match=f"{names[position]} is not the expected file"):
+        fashion_mnist(archive=tmp_path, checksums=checksums)
+
+
+def test_an_unknown_split_is_refused() -> None:
+    with pytest.raises(InputError, match=r"unknown data\.split 'by_class'; did you mean 'byclass'"):
+        emnist(split="by_class")
 
 
 @pytest.mark.parametrize(

@@ -9,16 +9,16 @@ import yaml
 
 from lossbench.arguments import read_settings
 from lossbench.config import folder
-from lossbench.errors import InputError, unknown
-from lossbench.records import DamagedRecordError, Record, read_study, studies
+from lossbench.records import DamagedRecordError, Record, chosen_study, read_study
 from lossbench.records.study import set_aside
 
 BASELINE = "cross_entropy"
 
 
-def declared_baseline(records: Sequence[Record]) -> str:
-    """The baseline that the study's own config names."""
-    return str(records[0].config().get("baseline", BASELINE)) if records else BASELINE
+def declared(records: Sequence[Record]) -> tuple[str, list[str]]:
+    """The baseline, and the post-hoc methods on it, that the study's own config names."""
+    config = records[0].config() if records else {}
+    return str(config.get("baseline", BASELINE)), list(config.get("posthoc") or ())
 
 
 def compare_command(arguments: list[str]) -> int:
@@ -26,24 +26,21 @@ def compare_command(arguments: list[str]) -> int:
     defaults = yaml.safe_load((folder("configs") / "compare.yaml").read_text())
     settings = read_settings(arguments, defaults, "compare")
     runs_dir = Path(settings["runs_dir"] or "runs")
-    names = [path.name for path in studies(runs_dir)]
-    study = settings["study"]
-    if study == "???" or study is None:
-        raise InputError(
-            "say which study to compare, as in lossbench compare study=NAME "
-            f"(in {runs_dir}: {', '.join(names) or 'none yet'})"
-        )
-    if study not in names:
-        raise unknown(f"study in {runs_dir}", study, names)
+    named = None if settings["study"] == "???" else settings["study"]
+    study = chosen_study(runs_dir, named, "compare")
     from lossbench.comparison.compare import compare
+    from lossbench.comparison.posthoc import JOINT, with_posthoc
     from lossbench.comparison.terminal import show
 
     choices = {key: str(settings[key]) for key in ("metric", "by")}
-    out = Path(settings["out"]) if settings["out"] else runs_dir / study / "comparison"
+    out = Path(settings["out"]) if settings["out"] else study / "comparison"
     while True:
         try:
-            records = read_study(runs_dir / study)
-            baseline = settings["baseline"] or declared_baseline(records)
+            records = read_study(study)
+            baseline, methods = declared(records)
+            baseline = settings["baseline"] or baseline
+            methods = settings["posthoc"].split(",") if settings["posthoc"] else methods
+            records = with_posthoc(records, methods, baseline.partition(JOINT)[0])
             comparison = compare(records, baseline=baseline, out=out, **choices)
             break
         except DamagedRecordError as error:  # found only now: its arrays were not read before

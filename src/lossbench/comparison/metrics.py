@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from lossbench.comparison import posthoc
 from lossbench.errors import InputError, unknown
 
 PRIMARY = "test/cls/balanced_accuracy"
@@ -127,6 +128,11 @@ def facts(tag: str) -> Metric:
             return Metric(f"recall of {name}", True, "fraction")
         if group == "loss":
             return Metric(f"{name} as a loss", False)
+        method = group.removeprefix("posthoc_")
+        if method in posthoc.WORDS and name in posthoc.TAGS:
+            plain = facts(f"{split}/{posthoc.TAGS[name]}")
+            words = f"{plain.name} with {posthoc.WORDS[method]}"
+            return Metric(words, plain.higher_is_better, plain.unit)
         if group == "cal_adjusted" and f"cal/{name}" in FACTS:
             raw = FACTS[f"cal/{name}"]
             return Metric(f"prior-adjusted {raw.name}", raw.higher_is_better, raw.unit)

@@ -16,6 +16,7 @@ import pandas as pd
 
 from lossbench.comparison import statistics
 from lossbench.comparison.table import FINGERPRINTS, finished
+from lossbench.config import regime_words
 from lossbench.errors import InputError
 from lossbench.records import Record
 
@@ -81,7 +82,7 @@ def _check_batches(pairs: pd.DataFrame, records: Sequence[Record]) -> None:
     for _, group in doubtful.groupby(["context", "label"]):
         first = group.iloc[0]
         runs = (records[first["row"]], records[first["row_baseline"]])
-        regimes = [record.config().get("regime") for record in runs]
+        regimes = [regime_words(record.config().get("regime") or {}) for record in runs]
         if regimes[0] == regimes[1]:
             pairs.loc[group.index, "refused"] = "batches differ under the same regime"
 

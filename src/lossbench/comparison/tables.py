@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from lossbench.comparison import formats, metrics
+from lossbench.comparison import formats, metrics, posthoc
+from lossbench.comparison.posthoc import WORDS
+from lossbench.comparison.statistics import estimate
 from lossbench.comparison.verdict import judge
 
 if TYPE_CHECKING:
@@ -23,8 +25,8 @@ class Sheet:
 
 def sheets(comparison: Comparison, context: str) -> list[Sheet]:
     """All tables of one context, those that there are."""
-    made = [make(comparison, context) for make in (summary_sheet, difference_sheet, gradient_sheet)]
-    return [sheet for sheet in made if sheet]
+    makers = (summary_sheet, difference_sheet, posthoc_sheet, gradient_sheet)
+    return [sheet for make in makers if (sheet := make(comparison, context))]
 
 
 def summary_sheet(comparison: Comparison, context: str) -> Sheet:
@@ -81,6 +83,35 @@ def difference_sheet(comparison: Comparison, context: str) -> Sheet | None:
         *("p", "Holm p", "paired seeds", "equal fingerprints", "verdict"),
     )
     return Sheet(f"Paired differences to {comparison.baseline}", head, tuple(rows))
+
+
+def posthoc_sheet(comparison: Comparison, context: str) -> Sheet | None:
+    """The metric that decides, under every post-hoc method; None if no run has measured it.
+
+    One row per label that was trained; mean ± standard error over the seeds.
+    """
+    split, _, metric = comparison.metric.partition("/")
+    columns = {"as trained": comparison.metric}
+    columns |= {words: posthoc.tag_of(split, method, metric) for method, words in WORDS.items()}
+    runs = comparison.done[context]
+    known = {
+        words: tag for words, tag in columns.items() if tag in runs and runs[tag].notna().any()
+    }
+    if len(known) < 2:
+        return None
+    rows = []
+    for label in comparison.ranked[context]:
+        of_label = runs[runs["label"] == label]
+        numbers = [estimate(of_label[tag].dropna().to_numpy()) for tag in known.values()]
+        if any(number.n for number in numbers[1:]):
+            cells = (formats.plus_minus(entry.mean, entry.standard_error) for entry in numbers)
+            rows.append((label, *cells))
+    fact = comparison.facts
+    caption = (
+        f"{fact.name} {fact.arrow} with post-hoc methods, mean ± standard error over seeds, "
+        f"{comparison.where}; what they fit or choose, they do on the validation set"
+    )
+    return Sheet(caption[0].upper() + caption[1:], (comparison.by, *known), tuple(rows))
 
 
 def gradient_sheet(comparison: Comparison, context: str) -> Sheet | None:

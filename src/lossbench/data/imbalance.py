@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -56,6 +57,47 @@ def counts(available: NDArray[np.int64], counts: Sequence[int] | None = None) ->
     return list(counts)
 
 
+def linear(
+    available: NDArray[np.int64], factor: float, n_max: int | None = None
+) -> NDArray[np.int64]:
+    """Equal differences: n_i = floor(n - (n - n mu) i / (C-1)), at least 1, for i = 0 .. C-1.
+
+    mu = 1 / ``factor`` and n = min(``available``), or ``n_max`` where that is less.
+    (Linear imbalance; Buda, Maki and Mazurowski, 2018.)
+    """
+    n, steps = _capped(available, n_max), max(len(available) - 1, 1)
+    lost = n - n / Fraction(_checked_factor(factor))  # exact: a float can fall below a whole number
+    return _at_least_one(n - lost * i / steps for i in range(len(available)))
+
+
+def minority_step(
+    available: NDArray[np.int64],
+    factor: float,
+    minority_fraction: float,
+    n_max: int | None = None,
+) -> NDArray[np.int64]:
+    """Two levels: the last round(``minority_fraction`` C) classes keep floor(n mu), at least 1.
+
+    The others keep n. mu = 1 / ``factor`` and n = min(``available``), or ``n_max`` where that is
+    less. (Step imbalance; Buda, Maki and Mazurowski, 2018.) Raises `InputError` unless there is
+    at least one class of either kind.
+    """
+    n, classes = _capped(available, n_max), len(available)
+    minority = round(minority_fraction * classes)
+    if not 0 < minority < classes:
+        raise InputError(
+            f"imbalance.minority_fraction={minority_fraction} makes {minority} of {classes} classes"
+            f" a minority; allowed are 1 to {classes - 1} classes"
+        )
+    few = n / Fraction(_checked_factor(factor))
+    return _at_least_one([n] * (classes - minority) + [few] * minority)
+
+
+def _capped(available: NDArray[np.int64], n_max: int | None) -> Fraction:
+    least = int(min(available))
+    return Fraction(least if n_max is None else min(least, n_max))
+
+
 def _checked_factor(factor: float) -> float:
     number = isinstance(factor, int | float) and not isinstance(factor, bool)
     if not number or not math.isfinite(factor) or factor < 1:
@@ -66,7 +108,7 @@ def _checked_factor(factor: float) -> float:
     return factor
 
 
-def _at_least_one(numbers: Iterable[float]) -> NDArray[np.int64]:
+def _at_least_one(numbers: Iterable[float | Fraction]) -> NDArray[np.int64]:
     return np.array([max(1, int(number)) for number in numbers], dtype=np.int64)
 
 
@@ -129,6 +171,20 @@ def training_counts(
     by_index = np.empty_like(available)
     by_index[order] = wanted
     return by_index
+
+
+def shortfall(factor: float | None, counts: NDArray[np.int64]) -> str | None:
+    """What is to be said where ``factor`` asks for less than one image of a class; else None.
+
+    ``counts`` (C,) are the images that the classes keep, before any label noise.
+    """
+    most, least = int(counts.max()), int(counts.min())
+    if factor is None or least > 1 or most / least >= factor:
+        return None
+    return (
+        f"imbalance.factor={factor:g} cannot be met: the largest class keeps {most} images and"
+        f" every class at least 1, so the factor is {most}"
+    )
 
 
 def select_subset(

@@ -1,13 +1,14 @@
-"""Batches from images that stay in memory: no workers, no per-image Python.
+"""Batches of samples: order, augmentation and normalisation of an epoch.
 
-The images are kept as uint8 on the CPU or, once moved, on the accelerator. A batch is picked,
-augmented and normalised there with a few operations on the whole batch.
+Images in memory are kept as uint8 on the CPU or, once moved, on the accelerator. A batch is picked,
+augmented and normalised there with a few operations on the whole batch: no workers, no per-image
+Python. Images in files come decoded from `lossbench.data.streaming`, the rest is the same.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 
 import torch
@@ -15,13 +16,15 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from lossbench.data.preparation import Augmentation
+from lossbench.data.streaming import Stream
 from lossbench.seeding import derive_seed
 
 Batch = tuple[Tensor, Tensor, Tensor]
+EpochOrder = Callable[[int], Tensor | None]
 
 
 class BatchLoader:
-    """Iterates over ``(images float32 normalised, targets int64, ids int64)``, batch by batch.
+    """Iterates over ``(inputs float32 normalised, targets int64, ids int64)``, batch by batch.
 
     With a ``seed`` the order and the augmentation of an epoch are drawn from generators of their
     own, seeded by (seed, "order" or "augmentation", epoch): they do not depend on the global
@@ -31,29 +34,34 @@ class BatchLoader:
     Without a ``seed``: stored order, no augmentation.
 
     Args:
-        images: (N, C, H, W) uint8.
+        images: (N, C, H, W) uint8 or, on their way from files, a `Stream` of them; or features
+            (N, F) float32.
         targets: (N,) int64.
         ids: (N,) int64.
         batch_size: images per batch; the last batch may be smaller.
-        mean: C values, of pixels in [0, 1].
-        std: C values.
+        mean: C values, of pixels in [0, 1]; None leaves the inputs as they are.
+        std: C values, or None.
         augmentation: None changes nothing; needs ``seed``.
         seed: None means in order.
         drop_last: leave out a last batch that is smaller.
+        order: from an epoch to (N,) int64 places in ``images`` on the CPU, among which a place may
+            occur often or never, or to None for the seeded permutation. There an image's
+            augmentation is drawn by its place in the epoch: each time it occurs has its own.
     """
 
     def __init__(
         self,
-        images: Tensor,
+        images: Tensor | Stream,
         targets: Tensor,
         ids: Tensor,
         *,
         batch_size: int,
-        mean: Sequence[float],
-        std: Sequence[float],
+        mean: Sequence[float] | None,
+        std: Sequence[float] | None,
         augmentation: Augmentation | None = None,
         seed: int | None = None,
         drop_last: bool = False,
+        order: EpochOrder | None = None,
     ) -> None:
         if augmentation is not None and seed is None:
             raise ValueError("augmentation is random: give a seed with it")
@@ -62,11 +70,14 @@ class BatchLoader:
         self.augmentation = augmentation or Augmentation()
         self.seed = seed
         self.drop_last = drop_last
-        # (x / 255 - mean) / std, as one multiplication and one addition
-        deviation = torch.tensor(std, dtype=torch.float64).view(-1, 1, 1)
-        centre = torch.tensor(mean, dtype=torch.float64).view(-1, 1, 1)
-        self._scale = (1 / (255 * deviation)).to(images.device, torch.float32)
-        self._shift = (-centre / deviation).to(images.device, torch.float32)
+        self.order = order
+        self._scale = self._shift = None
+        if mean is not None and std is not None:
+            # (x / 255 - mean) / std, as one multiplication and one addition
+            deviation = torch.tensor(std, dtype=torch.float64).view(-1, 1, 1)
+            centre = torch.tensor(mean, dtype=torch.float64).view(-1, 1, 1)
+            self._scale = (1 / (255 * deviation)).to(images.device, torch.float32)
+            self._shift = (-centre / deviation).to(images.device, torch.float32)
         self._epoch = 0
 
     def to(self, device: torch.device | str) -> BatchLoader:
@@ -93,27 +104,49 @@ class BatchLoader:
     def __iter__(self) -> Iterator[Batch]:
         # a generator: the epoch is read at the first batch, not when the iterator is made
         for pixels, targets, ids in self.pixel_batches(self._epoch):
-            yield pixels.float().mul_(self._scale).add_(self._shift), targets, ids
+            yield self._normalised(pixels), targets, ids
+
+    def _normalised(self, pixels: Tensor) -> Tensor:
+        if self._scale is None or self._shift is None:
+            return pixels
+        return pixels.float().mul_(self._scale).add_(self._shift)
 
     def pixel_batches(self, epoch: int) -> Iterator[Batch]:
-        """The batches of ``epoch`` as uint8 pixels, augmented but not normalised."""
+        """The batches of ``epoch`` as uint8 pixels, augmented but not normalised; or features."""
         stop = len(self) * self.batch_size
         if self.seed is None:
-            for start in range(0, stop, self.batch_size):
-                cut = slice(start, start + self.batch_size)
-                yield self.images[cut], self.targets[cut], self.ids[cut]
+            cuts = [slice(at, at + self.batch_size) for at in range(0, stop, self.batch_size)]
+            for cut, pixels in zip(cuts, self._pick(cuts, epoch), strict=True):
+                yield pixels, self.targets[cut], self.ids[cut]
             return
         device = self.images.device
-        order = _epoch_order(len(self.images), self.seed, epoch).to(device)
-        draws = _epoch_draws(len(self.images), self.augmentation, self.seed, epoch).to(device)
-        for start in range(0, stop, self.batch_size):
-            picked = order[start : start + self.batch_size]
-            pixels = augment(
-                self.images.index_select(0, picked),
-                draws.index_select(0, picked),
-                self.augmentation,
+        given = None if self.order is None else self.order(epoch)
+        order = _epoch_order(len(self.images), self.seed, epoch) if given is None else given
+        # what an image's augmentation is drawn by: a sample drawn twice is augmented twice
+        keys = order if given is None else torch.arange(len(order))
+        draws = _epoch_draws(len(self.images), self.augmentation, self.seed, epoch)[keys].to(device)
+        chosen = [part.to(device) for part in order[:stop].split(self.batch_size)]
+        changes = draws[:stop].split(self.batch_size)
+        names = None if given is None else keys[:stop].split(self.batch_size)
+        picks = self._pick(chosen, epoch, names)
+        for picked, pixels, change in zip(chosen, picks, changes, strict=True):
+            augmented = augment(pixels, change, self.augmentation)
+            yield augmented, self.targets.index_select(0, picked), self.ids.index_select(0, picked)
+
+    def _pick(
+        self,
+        places: Sequence[Tensor | slice],
+        epoch: int,
+        keys: Sequence[Tensor] | None = None,
+    ) -> Iterator[Tensor]:
+        """The images at each of ``places``, in turn; random crops are drawn by ``keys``."""
+        if isinstance(self.images, Tensor):
+            images = self.images
+            return (
+                images[at] if isinstance(at, slice) else images.index_select(0, at) for at in places
             )
-            yield pixels, self.targets.index_select(0, picked), self.ids.index_select(0, picked)
+        scale = self.augmentation.random_resized_crop
+        return self.images.batches(places, scale, self.seed, epoch, keys)
 
 
 def _epoch_order(size: int, seed: int, epoch: int) -> Tensor:

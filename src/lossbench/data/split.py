@@ -70,3 +70,33 @@ def thin_to_prior(
         draw = generator(seed, "validation_prior", label).permutation(indices)
         kept.append(draw[: max(1, int(wanted))])
     return np.sort(np.concatenate(kept))
+
+
+def hold_out(
+    targets: NDArray[np.int64], share: float, class_names: Sequence[str]
+) -> NDArray[np.bool_]:
+    """Which samples are the test part of a source that has none: the same for every seed.
+
+    max(1, floor(``share`` n_c)) of the n_c samples of class c, drawn by ``RandomState(0)``.
+
+    Args:
+        targets: (N,) int64.
+        share: above 0, below 1.
+        class_names: one per class.
+
+    Returns (N,) bool. Raises `InputError` for another share, and, naming it, for a class that
+    would keep no training sample.
+    """
+    if isinstance(share, bool) or not isinstance(share, int | float) or not 0 < share < 1:
+        raise InputError(f"data.test_share={share} must be a number above 0 and below 1")
+    fixed = np.random.RandomState(0)
+    held_out = np.zeros(len(targets), dtype=bool)
+    for label, name in enumerate(class_names):
+        indices = fixed.permutation(np.flatnonzero(targets == label))
+        if len(indices) < 2:
+            raise InputError(
+                f"class {name!r} has {len(indices)} sample and data.test_share={share} takes it for"
+                " the test part; give every class two, or a test part of its own"
+            )
+        held_out[indices[: max(1, int(share * len(indices)))]] = True
+    return held_out

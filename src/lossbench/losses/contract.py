@@ -185,13 +185,21 @@ class Loss(nn.Module):
             penalty = self.batch_penalty(logits, target, kept)
             if penalty is not None:
                 losses = losses + penalty
-            share = None  # how much each sample counts in the denominator of the mean
-            if self.class_weight is not None and self.normalizer == "weights":
-                share = self.class_weight.to(losses.dtype)[target]
+            share = self.share(target, losses.dtype)
             if kept is not None:
                 losses = losses.where(kept, 0)
                 share = kept.to(losses.dtype) if share is None else share.where(kept, 0)
             return reduce(losses, self.reduction, share)
+
+    def share(self, target: Tensor, dtype: torch.dtype) -> Tensor | None:
+        """(N,) how much each sample counts in what the mean divides by; None for 1 each.
+
+        Its class weight where ``normalizer`` is weights; for (N, C) probabilities the expected one.
+        """
+        if self.class_weight is None or self.normalizer != "weights":
+            return None
+        weight = self.class_weight.to(dtype)
+        return weight[target] if target.dim() == 1 else target.to(dtype) @ weight
 
     def extra_repr(self) -> str:
         names = [p.name for p in self.facts.parameters if p.kind != "per_class"]

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from lossbench.errors import InputError, unknown
+from lossbench.models.backbones.shape import features_of_zeros
 from lossbench.models.heads import HEADS
 from lossbench.seeding import derive_seed
 
@@ -17,7 +18,7 @@ class Classifier(nn.Module):
     """``logits = head(backbone(images))``; both parts stay reachable by name.
 
     Attributes:
-        backbone: images ``(N, C, H, W)`` to features ``(N, F)``.
+        backbone: images ``(N, C, H, W)``, or vectors, to features ``(N, F)``.
         head: features to logits ``(N, num_classes)``.
     """
 
@@ -38,28 +39,32 @@ class Classifier(nn.Module):
 
 
 def build_classifier(
-    backbone: Callable[[tuple[int, int, int]], nn.Module],
+    backbone: Callable[[tuple[int, ...]], nn.Module],
     head: str,
     *,
-    input_shape: tuple[int, int, int],
+    input_shape: tuple[int, ...],
     num_classes: int,
     seed: int,
 ) -> Classifier:
     """A classifier on the CPU whose initial weights depend on ``seed`` and its own parts only.
 
     Backbone and head are each drawn from their own seed, so another head leaves the backbone's
-    weights as they are, and the global generator is left where it was.
+    weights as they are, and the global generator is left where it was. The backbone is tried out
+    on two samples of zeros, so that what it cannot take is told before anything is trained.
 
     Args:
         backbone: called with ``input_shape``; the module it returns needs the attribute
-            ``out_features`` and nothing else.
+            ``out_features`` and nothing else. If it has ``channels_last = True``, its convolutions
+            compute in that layout (channels beside each other in memory), which is faster and
+            changes results by rounding; a module that calls ``view`` on their outputs cannot.
         head: a name in `HEADS`.
-        input_shape: channels, height, width of an image.
+        input_shape: channels, height, width of an image, or the length of a vector.
         num_classes: number of logits.
         seed: the seed of the run.
 
     Raises:
-        InputError: if the head is unknown or the backbone does not say its ``out_features``.
+        InputError: if the head is unknown, or if the backbone does not say its ``out_features``,
+            cannot take samples of ``input_shape``, or returns something else of them.
     """
     if head not in HEADS:
         raise unknown("model.head", head, HEADS)
@@ -70,6 +75,17 @@ def build_classifier(
         raise InputError(
             f"backbone {type(body).__name__} has out_features={out_features!r}; set "
             "self.out_features to the number of features (an int of 1 or more) that it returns"
+        )
+    if getattr(body, "channels_last", False):
+        body.to(memory_format=torch.channels_last)  # the inputs follow the weights
+    with _seeded(derive_seed(seed, "backbone")):
+        features = features_of_zeros(body, input_shape, f"backbone {type(body).__name__}")
+    shape = tuple(getattr(features, "shape", ()))
+    if shape != (2, out_features):
+        raise InputError(
+            f"backbone {type(body).__name__} returned {shape or type(features).__name__} for 2 "
+            f"samples of shape {tuple(input_shape)}; it must return features of shape (2, "
+            f"{out_features}), which is its out_features"
         )
     with _seeded(derive_seed(seed, "head")):
         top = HEADS[head](out_features, num_classes)

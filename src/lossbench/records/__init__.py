@@ -2,7 +2,14 @@
 
 from lossbench.records.lock import LockedError, RunLock, holder_of
 from lossbench.records.record import DamagedRecordError, Record, read_record
-from lossbench.records.study import RunState, read_study, run_folders, run_state, studies
+from lossbench.records.study import (
+    RunState,
+    chosen_study,
+    read_study,
+    run_folders,
+    run_state,
+    studies,
+)
 
 __all__ = [
     "DamagedRecordError",
@@ -10,6 +17,7 @@ __all__ = [
     "Record",
     "RunLock",
     "RunState",
+    "chosen_study",
     "holder_of",
     "read_record",
     "read_study",

@@ -28,6 +28,7 @@ ARRAYS, OUTPUTS, CHECKPOINT, LOCK, TENSORBOARD, TRACEBACK = (
     "tensorboard",
     "traceback.txt",
 )
+SAMPLE_HISTORY, SUSPICIOUS_LABELS = "sample_history.npz", "suspicious_labels.csv"
 
 
 class DamagedRecordError(RuntimeError):
@@ -66,6 +67,7 @@ class Record:
     git: str | None = None
     hardware: dict[str, Any] = field(default_factory=dict)
     origin: str = ""  # where the data was read, in words
+    notes: list[str] = field(default_factory=list)  # where the data are not what was asked for
     started: str = ""
     seconds: float = 0.0
     schema: int = SCHEMA
@@ -98,11 +100,14 @@ class Record:
 
         Confusion matrices, reliability bins and loss histograms. Raises `DamagedRecordError`.
         """
-        import numpy as np
+        return self._stored(ARRAYS, names)
 
-        with self._reading(ARRAYS) as path, np.load(path, allow_pickle=False) as stored:
-            wanted = stored.files if names is None else [n for n in names if n in stored.files]
-            return {name: stored[name] for name in wanted}
+    def outputs(self, names: Collection[str] | None = None) -> dict[str, np.ndarray]:
+        """The arrays of `outputs.npz`, or those of ``names`` that it has.
+
+        Logits, targets and sample ids of validation and test. Raises `DamagedRecordError`.
+        """
+        return self._stored(OUTPUTS, names)
 
     def config(self) -> dict[str, Any]:
         """The run's resolved `config.yaml`. Raises `DamagedRecordError`."""
@@ -113,6 +118,13 @@ class Record:
             if not isinstance(config, dict):
                 raise ValueError("it is no mapping")
             return config
+
+    def _stored(self, file: str, names: Collection[str] | None) -> dict[str, np.ndarray]:
+        import numpy as np
+
+        with self._reading(file) as path, np.load(path, allow_pickle=False) as stored:
+            wanted = stored.files if names is None else [n for n in names if n in stored.files]
+            return {name: stored[name] for name in wanted}
 
     @contextmanager
     def _reading(self, name: str) -> Iterator[Path]:

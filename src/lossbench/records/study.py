@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lossbench.errors import InputError, unknown
 from lossbench.records.lock import holder_of
 from lossbench.records.record import LOCK, RECORD, DamagedRecordError, Record, read_record
 
@@ -61,6 +62,19 @@ def read_study(folder: Path) -> list[Record]:
     states = [run_state(path) for path in run_folders(folder)]
     records = [state.record for state in states if state.record is not None]
     return sorted(records, key=lambda record: (record.cell, record.arm, record.seed))
+
+
+def chosen_study(runs_dir: Path, study: str | None, command: str) -> Path:
+    """The folder of ``study``; `InputError` if it is not given to ``command`` or not there."""
+    names = [path.name for path in studies(runs_dir)]
+    if study is None:
+        raise InputError(
+            f"say which study to {command}, as in lossbench {command} study=NAME "
+            f"(in {runs_dir}: {', '.join(names) or 'none yet'})"
+        )
+    if study not in names:
+        raise unknown(f"study in {runs_dir}", study, names)
+    return runs_dir / study
 
 
 def run_folders(study: Path) -> list[Path]:

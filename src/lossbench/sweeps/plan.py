@@ -18,8 +18,9 @@ from lossbench.records.study import PLAN
 if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override
 
-CELL_GROUPS = ("data", "imbalance", "model")
-LABELLED = re.compile(r"loss(\..*)?|loss_scale|model\.head")  # what arm_label shows by itself
+CELL_GROUPS = ("data", "imbalance", "label_noise", "model")
+# what arm_label shows by itself
+LABELLED = re.compile(r"loss(\..*)?|loss_scale|model\.head|regime(\..*)?")
 
 Compose = Callable[[list[str]], Config]
 

@@ -89,9 +89,9 @@ class LossbenchSweeper(Sweeper):
 def check_data(planned: list[Planned]) -> list[str]:
     """Read and prepare the data of each cell once, so that a wrong count stops all before any.
 
-    Returns where the data of the cells was read, in words.
+    Returns where the data of the cells was read, and where it is not what was asked for, in words.
     """
-    from lossbench.data.configured import prepared_data
+    from lossbench.data.configured import notes, prepared_data
 
     cells: dict[str, Run] = {}
     for entry in planned:
@@ -99,9 +99,13 @@ def check_data(planned: list[Planned]) -> list[str]:
             config = entry.run.config
             # where the order of the classes is drawn, what is available differs from seed to seed
             drawn = config["imbalance"].get("class_order") == "random"
-            key = (config["data"], config["imbalance"], config["seed"] if drawn else None)
-            cells.setdefault(str(key), entry.run)
-    return [prepared_data(run.config)[0].origin for run in cells.values()]
+            groups = (config["data"], config["imbalance"], config.get("label_noise"))
+            cells.setdefault(str((groups, config["seed"] if drawn else None)), entry.run)
+    words = []
+    for run in cells.values():
+        prepared, _ = prepared_data(run.config)
+        words += [prepared.origin, *notes(run.config, prepared)]
+    return words
 
 
 def check_writable(study: Path) -> None:

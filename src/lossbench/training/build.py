@@ -11,10 +11,11 @@ import torch
 from torch import nn
 
 from lossbench import targets
-from lossbench.config import Config
+from lossbench.config import Config, name_of
 from lossbench.data.preparation import PreparedData
 from lossbench.errors import InputError
 from lossbench.models import Classifier, build_classifier
+from lossbench.training.regimes import Plain, Setting
 
 
 def build_model(config: Config, prepared: PreparedData, seed: int) -> Classifier:
@@ -22,16 +23,33 @@ def build_model(config: Config, prepared: PreparedData, seed: int) -> Classifier
     found = targets.find(config["_target_"], "model")
     parameters = targets.bind(found, "model", targets.arguments_of(config, "head"), "input_shape")
 
-    def backbone(input_shape: tuple[int, int, int]) -> nn.Module:
+    def backbone(input_shape: tuple[int, ...]) -> nn.Module:
         return targets.call(found, "model", input_shape, **parameters)
 
-    return build_classifier(
+    model = build_classifier(
         backbone,
         config["head"],
-        input_shape=prepared.train.images.shape[1:],
+        input_shape=prepared.input_shape,
         num_classes=len(prepared.class_names),
         seed=seed,
     )
+    _try_out(model, name_of(config), prepared.input_shape)
+    return model
+
+
+def _try_out(model: Classifier, name: str, input_shape: tuple[int, ...]) -> None:
+    """Raises `InputError` if ``model`` cannot take an input; changes nothing."""
+    model.eval()
+    try:
+        with torch.random.fork_rng(devices=[]), torch.no_grad():
+            model(torch.zeros(1, *input_shape))
+    except Exception as error:
+        reason = " ".join(str(error).split())
+        raise InputError(
+            f"model={name} cannot take inputs of shape {input_shape} ({reason}); choose another"
+            " model (mlp takes every shape) or data"
+        ) from error
+    model.train()
 
 
 def build_optimizer(
@@ -45,13 +63,26 @@ def build_optimizer(
     return lambda weights: found(weights, **parameters)
 
 
-def build_schedule(config: Config, max_epochs: int) -> Callable[[float], float]:
-    """A function from the (fractional) epoch to the factor on the learning rate."""
+def build_regime(config: Config, setting: Setting) -> Plain:
+    """The regime that ``config`` names: a `Plain`, or a subclass of it."""
+    found = targets.find(config["_target_"], "regime")
+    parameters = targets.bind(found, "regime", targets.arguments_of(config), "setting")
+    made = targets.call(found, "regime", setting, **parameters)
+    if not isinstance(made, Plain):
+        raise InputError(
+            f"regime: {config['_target_']} returned a {type(made).__name__}; it must be a subclass "
+            "of lossbench.training.regimes.Plain"
+        )
+    return made
+
+
+def build_schedule(config: Config) -> Callable[[float, int], float]:
+    """A function from the (fractional) epoch of a stage and its number of epochs to the factor."""
     found = targets.find(config["_target_"], "schedule")
     parameters = targets.bind(
         found, "schedule", targets.arguments_of(config), "epoch", "max_epochs"
     )
-    return lambda epoch: found(epoch, max_epochs, **parameters)
+    return lambda epoch, max_epochs: found(epoch, max_epochs, **parameters)
 
 
 def build_trainer(config: Config, callback: pl.Callback) -> pl.Trainer:

@@ -57,6 +57,7 @@ class GradientSize:
     ) -> None:
         """Take the gradient that the coming backward pass brings from ``loss`` () to ``logits``.
 
+        ``targets`` are (N,) class indices or, of mixed images, (N, C) probabilities.
         No loss is called a second time, so none changes its state or draws for this, and a foreign
         one cannot fail here. What the loss is multiplied by later (a scale, a GradScaler) is
         divided out. Without a graph there is nothing to measure, and the sizes are NaN.
@@ -68,7 +69,9 @@ class GradientSize:
         logits.register_hook(lambda gradient: self._keep_own(gradient, count))
         z = at_least_float32(logits.detach()).requires_grad_()
         with torch.enable_grad(), torch.autocast(z.device.type, enabled=False):
-            yardstick = cross_entropy(decode(z), targets)
+            decoded = decode(z)
+            mixed = targets.is_floating_point()
+            yardstick = cross_entropy(decoded, targets.to(decoded.dtype) if mixed else targets)
         # a foreign decode may work without gradients: then there is nothing to compare with
         known = yardstick.requires_grad
         slope = torch.autograd.grad(yardstick, z)[0] if known else torch.full_like(z, math.nan)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -13,11 +13,14 @@ from torch import Tensor, nn
 
 from lossbench import targets
 from lossbench.config import Config
+from lossbench.errors import InputError
 from lossbench.losses import catalogue, create_loss
 from lossbench.losses.catalogue import LossFacts
+from lossbench.losses.contract import Loss as CatalogueLoss
 from lossbench.training.passes import Outputs
 
 Loss = Callable[..., Tensor]
+Parts = Sequence[tuple[Tensor, Tensor]]  # targets (N,) or (N, C), weights (N,) or ()
 
 BATCH = 1000  # samples at once of a loss that couples them
 
@@ -53,6 +56,90 @@ def try_out(loss: Loss, config: Config, num_classes: int) -> None:
             frozen(loss)(logits, target, **(head if needs_features(loss) else {}))
 
 
+class PerSampleLossError(TypeError):
+    """A loss gave one number for a batch where one per sample is needed."""
+
+
+def of_batch(loss: Loss, logits: Tensor, targets: Tensor, **head: Tensor) -> Tensor:
+    """The loss (), of a batch; one that returns values per sample is averaged.
+
+    Raises `TypeError` for any other shape.
+    """
+    found = loss(logits, targets, **head)
+    shape = getattr(found, "shape", None)
+    if shape not in ((), targets.shape[:1]):
+        what = f"a tensor of shape {tuple(shape)}" if shape is not None else repr(type(found))
+        raise TypeError(
+            f"the loss returned {what} for {len(targets)} images; it must return a tensor of "
+            f"shape () or ({len(targets)},)"
+        )
+    return found if found.ndim == 0 else found.mean()
+
+
+def weighted_mean(loss: Loss, logits: Tensor, parts: Parts, **head: Tensor) -> Tensor:
+    """sum w v / sum w u over the samples of all ``parts``, ().
+
+    A part is (targets, weights w), all for the same ``logits``. v is the loss of a sample, as
+    ``reduction="none"`` gives it; u its own class weight where the loss divides by those, else 1.
+    So weights of 1 give the loss's own mean. A loss that gives one number for a batch counts with
+    it for every sample, which is right for the weights of a part that are one number, (); for
+    others it raises `PerSampleLossError`.
+    """
+    total = count = torch.zeros((), device=logits.device)
+    for target, weights in parts:
+        values = values_of(loss, logits, target, **head)
+        if values.shape not in ((), target.shape[:1]) or values.ndim < weights.ndim:
+            raise PerSampleLossError(
+                f"the loss returned a tensor of shape {tuple(values.shape)} for {len(target)} "
+                f"images, and this regime weights each one: it must return ({len(target)},), by "
+                'itself or when its attribute reduction is "none"'
+            )
+        weights = weights.to(values.dtype)
+        total = total + (weights * values).expand(len(target)).sum()
+        count = count + (weights * _own_share(loss, target, values.dtype)).sum()
+    return total / count.where(count > 0, 1)
+
+
+def _own_share(loss: Loss, target: Tensor, dtype: torch.dtype) -> Tensor:
+    """(N,) how much each sample counts in what the loss's own mean divides by."""
+    share = loss.share(target, dtype) if isinstance(loss, CatalogueLoss) else None
+    share = torch.ones(len(target), dtype=dtype, device=target.device) if share is None else share
+    if isinstance(loss, CatalogueLoss) and target.ndim == 1:
+        share = share.where(target != loss.ignore_index, 0)
+    return share
+
+
+def values_of(loss: Loss, logits: Tensor, targets: Tensor, **head: Tensor) -> Tensor:
+    """The loss of each sample (N,), or () of one that can only give one number."""
+    reduction = getattr(loss, "reduction", None)
+    if reduction is None:
+        return loss(logits, targets, **head)
+    loss.reduction = "none"  # type: ignore[attr-defined]
+    try:
+        return loss(logits, targets, **head)
+    finally:
+        loss.reduction = reduction  # type: ignore[attr-defined]
+
+
+def refuse_scalar(loss: Loss, num_classes: int, parts: Parts) -> None:
+    """Raise `InputError` for a ``loss`` of which `weighted_mean` cannot be taken over ``parts``.
+
+    A copy of it is tried on logits of 0. What else a foreign loss raises is a failure of the run.
+    """
+    size = len(parts[0][0])
+    logits = torch.zeros(size, num_classes)
+    given = {"features": torch.ones(size, 1), "weight": torch.ones(num_classes, 1)}
+    head = given if needs_features(loss) else {}
+    try:
+        with torch.no_grad():
+            weighted_mean(frozen(loss), logits, parts, **head)
+    except PerSampleLossError as error:
+        raise InputError(str(error)) from error
+    except Exception:
+        if isinstance(loss, CatalogueLoss):
+            raise
+
+
 def needs(loss: Loss) -> frozenset[str]:
     """What a loss of the catalogue needs, by its facts; a foreign one needs nothing."""
     facts = getattr(loss, "facts", None)
@@ -73,17 +160,20 @@ def decode(loss: Loss, logits: Tensor, **head: Tensor) -> Tensor:
     return logits if decoder is None else decoder(logits, **head)
 
 
-def model_log_prior(loss: Loss, class_counts: ArrayLike) -> np.ndarray:
+def model_log_prior(
+    loss: Loss, class_counts: ArrayLike, regime_shift: Tensor | None = None
+) -> np.ndarray:
     """log of the class prior whose posterior the decoded logits estimate, up to a constant.
 
     Cross-entropy learns the posterior under the training prior; a loss with class weights or
-    adjusted logits learns that of another one, by its ``log_prior_shift()``.
+    adjusted logits learns that of another one, by its ``log_prior_shift()``; ``regime_shift`` (C,)
+    is what the regime adds to that.
     """
     counts = np.asarray(class_counts, dtype=np.float64)
     log_prior = np.log(counts / counts.sum())
-    shift = getattr(loss, "log_prior_shift", lambda: None)()
-    if shift is not None:
-        log_prior = log_prior + shift.detach().double().cpu().numpy()
+    for shift in (getattr(loss, "log_prior_shift", lambda: None)(), regime_shift):
+        if shift is not None:
+            log_prior = log_prior + shift.detach().double().cpu().numpy()
     return log_prior - np.log(np.exp(log_prior).sum())
 
 

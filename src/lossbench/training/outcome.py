@@ -18,6 +18,8 @@ from lossbench.records.record import (
     HISTORY,
     LOCK,
     OUTPUTS,
+    SAMPLE_HISTORY,
+    SUSPICIOUS_LABELS,
     TENSORBOARD,
     TRACEBACK,
 )
@@ -63,7 +65,8 @@ def make_folder(folder: Path) -> None:
 
 def clear(folder: Path) -> None:
     """Remove the earlier result of a run that is repeated."""
-    for name in (CHECKPOINT, HISTORY, ARRAYS, OUTPUTS, TRACEBACK):
+    results = (CHECKPOINT, HISTORY, ARRAYS, OUTPUTS, TRACEBACK, SAMPLE_HISTORY, SUSPICIOUS_LABELS)
+    for name in results:
         (folder / name).unlink(missing_ok=True)
     shutil.rmtree(folder / TENSORBOARD, ignore_errors=True)
 

@@ -41,7 +41,7 @@ def outputs_of(
 def head_of(model: nn.Module, features: Tensor) -> dict[str, Tensor]:
     """What a loss that needs features is called with: these (N, F) and the head's weight (C, F)."""
     assert isinstance(model, Classifier)
-    return {"features": features, "weight": model.head.get_parameter("weight")}
+    return {"features": features, "weight": model.head.weight}  # type: ignore[dict-item]
 
 
 @torch.no_grad()

@@ -27,10 +27,12 @@ from lossbench.records.record import CHECKPOINT, HISTORY, TENSORBOARD
 from lossbench.tensorboard.hparams import ColumnValue, session_group
 from lossbench.tensorboard.writer import RunWriter
 from lossbench.training import objective
+from lossbench.training.diagnosis import write_hardest_images
 from lossbench.training.measuring import Measured, measure
 from lossbench.training.module import ClassificationModule, Running
 from lossbench.training.passes import Outputs, collect, head_of, stored
 from lossbench.training.results import write_figures
+from lossbench.training.sample_history import SampleHistory
 
 Report = Callable[[int, Mapping[str, float]], None]
 
@@ -80,6 +82,7 @@ class Recorder(pl.Callback):
         self.times: list[float] = []
         self.measured: dict[str, Measured] = {}
         self.outputs: dict[str, Outputs] = {}
+        self.samples = SampleHistory() if run.config.get("sample_history") else None
         self.writer: RunWriter | None = None
         self._before = 0.0  # seconds spent before the interruption
         self._began = time.perf_counter()
@@ -95,7 +98,7 @@ class Recorder(pl.Callback):
             "histograms": self.histograms,
             "times": self.times,
             "seconds": self.seconds(),
-        }
+        } | ({} if self.samples is None else {"samples": self.samples.state_dict()})
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take over the history of an interrupted run."""
@@ -103,6 +106,8 @@ class Recorder(pl.Callback):
         self.histograms = state_dict["histograms"]
         self.times = state_dict["times"]
         self._before = state_dict["seconds"]
+        if self.samples is not None:
+            self.samples.load_state_dict(state_dict["samples"])
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Open the TensorBoard file once the checkpoint is loaded."""
@@ -128,11 +133,14 @@ class Recorder(pl.Callback):
             "learning_rate": trainer.optimizers[0].param_groups[0]["lr"],
         }
         row |= self._running(pl_module, epoch)
+        row |= pl_module.end_epoch()
         splits = ["val"] if "val" in self.loaders else []
-        if epoch in train_pass_epochs(trainer.max_epochs or epoch):
+        if self.samples is not None or epoch in train_pass_epochs(trainer.max_epochs or epoch):
             splits.append("train")
         for split in splits:
             row |= self.evaluate(split, trainer, pl_module).metrics
+        if self.samples is not None:
+            self.samples.add(self.outputs["train"], self.measured["train"].decoded)
         histograms = [
             (epoch, tag, torch.from_numpy(counts))
             for split in splits
@@ -154,11 +162,13 @@ class Recorder(pl.Callback):
         """One pass over ``split``, measured and remembered as the newest of that split."""
         plugin = trainer.precision_plugin
         batches = map(plugin.convert_input, self.loaders[split]())
-        outputs = collect(module.model, batches, plugin.forward_context(), module.needs_features)
+        model, features = module.deployed, module.needs_features
+        outputs = collect(model, batches, plugin.forward_context(), features)
         self.outputs[split] = outputs
         names, counts = self.data.class_names, self.data.class_counts
         try:
-            measured = measure(split, outputs, module.loss, names, counts)
+            shift = module.regime.log_prior_shift()
+            measured = measure(split, outputs, module.loss, names, counts, shift)
         except ValueError as error:
             raise NonFiniteLossError(
                 f"under the loss {self.run.loss}, in epoch {module.current_epoch + 1}, the "
@@ -178,6 +188,7 @@ class Recorder(pl.Callback):
         for tag, counts in self._histograms("test"):
             self.writer.histogram(tag, counts, LOG10_LOSS_EDGES, step=epoch)
         write_figures(self.writer, self.measured, self.data, epoch)
+        write_hardest_images(self.writer, self.measured, self.outputs, self.data, epoch)
 
     def close(self, success: bool) -> None:
         """Say in TensorBoard how the run ended."""
@@ -208,11 +219,11 @@ class Recorder(pl.Callback):
         features = running.features
         head = head_of(module.model, torch.cat(features)) if features else {}
         decoded = objective.decode(loss, logits, **stored(head)).detach().numpy()
-        targets = torch.cat(running.targets).cpu().numpy()
+        predicted = decoded.argmax(axis=1)
         return {
             "train/running/objective": value,
-            "train/running/cross_entropy": float(cross_entropy(decoded, targets).mean()),
-            "train/running/accuracy": float((decoded.argmax(axis=1) == targets).mean()),
+            "train/running/cross_entropy": running.expected(lambda y: cross_entropy(decoded, y)),
+            "train/running/accuracy": running.expected(lambda y: predicted == y),
             "train/gradient/norm": running.gradients.norm,
             "train/gradient/relative_to_cross_entropy": running.gradients.relative_to_cross_entropy,
         }

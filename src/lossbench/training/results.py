@@ -8,10 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 
 from lossbench.data.preparation import PreparedData
 from lossbench.evaluation.classification import recalls
 from lossbench.evaluation.histograms import LOG10_LOSS_EDGES, reweight
+from lossbench.evaluation.posthoc import Head, posthoc_matrix
+from lossbench.models.heads import LinearHead
 from lossbench.records import files
 from lossbench.records.record import ARRAYS, OUTPUTS
 from lossbench.tensorboard import figures
@@ -37,18 +40,18 @@ def gradient_metrics(rows: Sequence[Mapping[str, float]], scale: float | None) -
 def final_metrics(
     measured: dict[str, Measured],
     outputs: dict[str, Outputs],
-    data: PreparedData,
+    class_counts: ArrayLike,
     head: str,
-    gradients: Mapping[str, float],
+    further: Mapping[str, float],
 ) -> dict[str, float | None]:
     """Every metric of every split, and each split's outputs under every loss of the catalogue.
 
-    ``head`` is the model's, ``gradients`` are put beside them. What is not finite is None.
+    ``head`` is the model's, ``further`` metrics are put beside them. What is not finite is None.
     """
-    found: dict[str, float] = dict(gradients)
+    found: dict[str, float] = dict(further)
     for split, result in measured.items():
         found |= result.metrics
-        scores = objective.scores(result.decoded, outputs[split], data.class_counts, head)
+        scores = objective.scores(result.decoded, outputs[split], class_counts, head)
         found |= {f"{split}/loss/{key}": value for key, value in scores.items()}
         # the yardstick is in float64; the catalogue's cross-entropy is the same up to rounding
         found |= {
@@ -57,21 +60,67 @@ def final_metrics(
     return {key: value if math.isfinite(value) else None for key, value in sorted(found.items())}
 
 
-def write_arrays(folder: Path, measured: dict[str, Measured]) -> None:
-    """`arrays.npz`: confusion matrices, reliability bins and histograms of every split."""
+def linear_head(model: torch.nn.Module) -> dict[str, np.ndarray]:
+    """``weight`` (C, F) and ``bias`` (C,), float32, of a model with a linear head; else nothing."""
+    head = getattr(model, "head", None)
+    if not isinstance(head, LinearHead):
+        return {}
+    return {name: value.detach().float().cpu().numpy() for name, value in head.named_parameters()}
+
+
+def posthoc(
+    measured: dict[str, Measured],
+    outputs: dict[str, Outputs],
+    class_counts: ArrayLike,
+    head: Mapping[str, np.ndarray],
+) -> tuple[dict[str, float], dict[str, np.ndarray]]:
+    """Metrics and arrays of every post-hoc method; ``head`` is what `linear_head` gives."""
+    splits = {split: result for split, result in measured.items() if split != "train"}
+    raw = {
+        split: outputs[split].logits.numpy()
+        for split, result in splits.items()
+        if not torch.equal(result.decoded, outputs[split].logits)
+    }
+    given = {
+        split: (result.decoded.numpy(), outputs[split].targets.numpy())
+        for split, result in splits.items()
+    }
+    return posthoc_matrix(
+        given.get("val"),
+        given["test"],
+        train_counts=class_counts,
+        log_prior_model=measured["test"].log_prior,
+        head=Head(head["weight"], head["bias"], raw) if head else None,
+    )
+
+
+def write_arrays(
+    folder: Path, measured: dict[str, Measured], further: Mapping[str, np.ndarray]
+) -> None:
+    """`arrays.npz`: confusion matrices, reliability bins and histograms of every split.
+
+    ``further`` arrays are put beside them.
+    """
     arrays = {name: array for result in measured.values() for name, array in result.arrays.items()}
-    files.write_arrays(folder / ARRAYS, {"edges": LOG10_LOSS_EDGES} | arrays)
+    files.write_arrays(folder / ARRAYS, {"edges": LOG10_LOSS_EDGES, **arrays, **further})
 
 
-def write_outputs(folder: Path, measured: dict[str, Measured], outputs: dict[str, Outputs]) -> None:
+def write_outputs(
+    folder: Path,
+    measured: dict[str, Measured],
+    outputs: dict[str, Outputs],
+    head: Mapping[str, np.ndarray],
+) -> None:
     """`outputs.npz` of validation and test: decoded logits, targets and sample ids.
 
-    Raw logits are added where they differ from the decoded ones.
+    Raw logits are added where they differ from the decoded ones. With them go the ``log_prior``
+    that the decoded logits answer for, and the weights of a linear ``head``.
     """
     outputs = {split: output for split, output in outputs.items() if split != "train"}
     size = sum(measured[split].decoded.numel() * 4 for split in outputs)
     dtype = torch.float16 if size > HALF_PRECISION_ABOVE else torch.float32
-    arrays: dict[str, np.ndarray] = {}
+    arrays = {f"head/{name}": value for name, value in head.items()}
+    arrays["log_prior"] = measured["test"].log_prior
     for split, output in outputs.items():
         decoded = measured[split].decoded
         arrays[f"logits/{split}"] = decoded.to(dtype).numpy()

@@ -12,15 +12,17 @@ from pathlib import Path
 import torch
 
 from lossbench.config import Run
-from lossbench.data.configured import prepared_data
+from lossbench.data.configured import notes, prepared_data
 from lossbench.data.datamodule import LossbenchDataModule
 from lossbench.data.loader import first_batches_fingerprint
+from lossbench.data.preparation import PreparedData
 from lossbench.records import Record, RunLock, files, run_state
 from lossbench.records.record import CHECKPOINT, CONFIG, LOCK, TRACEBACK
 from lossbench.seeding import derive_seed
-from lossbench.training import build, objective, results
+from lossbench.training import build, diagnosis, objective, results
 from lossbench.training.environment import git_commit, hardware, prepare_process, versions
 from lossbench.training.gradients import matched_scale
+from lossbench.training.measuring import in_detail
 from lossbench.training.module import ClassificationModule
 from lossbench.training.outcome import (
     Outcome,
@@ -31,6 +33,7 @@ from lossbench.training.outcome import (
     make_folder,
 )
 from lossbench.training.recorder import Recorder
+from lossbench.training.regimes import Setting
 
 log = logging.getLogger("lossbench")
 
@@ -75,19 +78,23 @@ class Training:
         self.run = run
         prepare_process(config["trainer"]["threads"])
         self.prepared, settings = prepared_data(config)
-        self.data = LossbenchDataModule(self.prepared, settings, run.seed)
+        self.regime = build.build_regime(config["regime"], setting_of(run, self.prepared))
+        self.data = LossbenchDataModule(self.prepared, settings, run.seed, self.regime.order)
         # the model before the loss: what a loss draws when it is made moves no weight
         self.model = build.build_model(config["model"], self.prepared, run.seed)
         torch.manual_seed(derive_seed(run.seed, "loss"))
         self.loss = objective.build_loss(config["loss"], self.prepared.class_counts)
         objective.try_out(self.loss, config["loss"], len(self.prepared.class_names))
-        epochs = config["trainer"]["max_epochs"]
+        # before a file is written: it decodes images, and one that cannot be decoded is bad input
+        self.first_batches = first_batches_fingerprint(self.data.train_dataloader())
+        self.regime.prepare(self.model, self.loss)
         self.module = ClassificationModule(
             self.model,
             self.loss,
             build.build_optimizer(config["optimizer"]),
-            build.build_schedule(config["schedule"], epochs),
+            build.build_schedule(config["schedule"]),
             run.seed,
+            self.regime,
         )
         self.recorder = Recorder(run, self.data)
         self.trainer = build.build_trainer(config["trainer"], self.recorder)
@@ -125,7 +132,7 @@ class Training:
             fingerprints={
                 "subset": prepared.subset_fingerprint,
                 "init": build.weights_fingerprint(self.model.backbone),
-                "batches": first_batches_fingerprint(self.data.train_dataloader()),
+                "batches": self.first_batches,
             },
             class_names=list(prepared.class_names),
             class_counts=[int(count) for count in prepared.class_counts],
@@ -137,6 +144,7 @@ class Training:
             git=git_commit(),
             hardware=hardware(self.trainer.strategy.root_device),
             origin=prepared.origin,
+            notes=notes(self.run.config, prepared),
         )
 
     def _fit(self, checkpoint: Path | None) -> None:
@@ -153,22 +161,45 @@ class Training:
         """Evaluate the test split, once, and write all but the record; return its metrics."""
         recorder, folder = self.recorder, self.run.folder
         last = self.run.config["trainer"]["max_epochs"]
-        if hasattr(self.loss, "set_epoch"):  # a run resumed after its last epoch begins none
-            self.loss.set_epoch(last - 1, last)
+        self.module.begin_epoch(last - 1, last, 0)  # a run resumed after its last epoch begins none
         self.module.to(self.trainer.strategy.root_device)
         for split in recorder.loaders:  # a run resumed after its last epoch has measured none
             if split not in recorder.measured:
                 recorder.evaluate(split, self.trainer, self.module)
         gradients = results.gradient_metrics(recorder.rows, self.module.loss_scale)
-        head = self.run.config["model"]["head"]
-        metrics = results.final_metrics(
-            recorder.measured, recorder.outputs, self.prepared, head, gradients
-        )
-        results.write_arrays(folder, recorder.measured)
-        results.write_outputs(folder, recorder.measured, recorder.outputs)
+        measured, outputs = recorder.measured, recorder.outputs
+        names, counts = self.prepared.class_names, self.prepared.class_counts
+        for split in ("val", "test"):
+            if split in measured:
+                targets = outputs[split].targets
+                measured[split] = in_detail(measured[split], split, targets, names, counts)
+        head = results.linear_head(self.module.deployed)
+        posthoc, arrays = results.posthoc(measured, outputs, counts, head)
+        found = diagnosis.diagnose(measured, outputs, self.prepared, recorder.samples)
+        regime = {tag: value for tag, value in recorder.rows[-1].items() if "/regime/" in tag}
+        further = gradients | regime | posthoc | found.metrics
+        kind = self.run.config["model"]["head"]
+        metrics = results.final_metrics(measured, outputs, counts, kind, further)
+        results.write_arrays(folder, measured, arrays | found.arrays)
+        results.write_outputs(folder, measured, outputs, head)
+        if recorder.samples is not None:
+            recorder.samples.write(folder)
+            diagnosis.write_suspicious_labels(folder, found, recorder.samples, names)
         recorder.write_final(metrics)
         recorder.close(success=True)
         return metrics
+
+
+def setting_of(run: Run, prepared: PreparedData) -> Setting:
+    """What the regime of ``run`` may know."""
+    return Setting(
+        seed=run.seed,
+        max_epochs=run.config["trainer"]["max_epochs"],
+        targets=prepared.train.targets,
+        class_counts=prepared.class_counts,
+        input_shape=prepared.input_shape,
+        has_validation=prepared.validation is not None,
+    )
 
 
 def readable_checkpoint(folder: Path) -> Path | None:

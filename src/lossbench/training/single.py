@@ -27,8 +27,10 @@ def train(run: Run) -> int:
 
     def progress(epoch: int, row: Mapping[str, float]) -> None:
         if epoch == 0:
-            origin = read_record(run.folder).origin
-            console.print(f"{run.arm} on {run.cell}, seed {run.seed}; data: {origin}")
+            record = read_record(run.folder)
+            console.print(f"{run.arm} on {run.cell}, seed {run.seed}; data: {record.origin}")
+            for note in record.notes:
+                console.print(note)
             return
         words = [f"epoch {epoch}/{epochs}", f"objective {row['train/running/objective']:.4f}"]
         if "val/cls/balanced_accuracy" in row:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from lossbench.errors import InputError
+from lossbench.models.backbones.shape import image_shape
 
 
 class ConvNet(nn.Module):
@@ -19,8 +20,10 @@ class ConvNet(nn.Module):
         width: channels of the first stage; ``out_features`` is 4 times that.
 
     Raises:
-        InputError: if ``width`` is below 1.
+        InputError: if ``width`` is below 1, or if the samples are not images.
     """
+
+    channels_last = True
 
     def __init__(self, input_shape: tuple[int, int, int], width: int = 16) -> None:
         super().__init__()
@@ -28,7 +31,7 @@ class ConvNet(nn.Module):
             raise InputError(f"model.width is {width}; it must be 1 or more, such as 16")
         stages = [(width, 2), (width, 1), (2 * width, 2), (2 * width, 1), (4 * width, 2)]
         layers: list[nn.Module] = []
-        fan_in = input_shape[0]
+        fan_in = image_shape(input_shape, "ConvNet")[0]
         for fan_out, stride in stages:
             layers += [
                 nn.Conv2d(fan_in, fan_out, 3, stride, padding=1, bias=False),

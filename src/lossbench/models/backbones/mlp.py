@@ -1,4 +1,4 @@
-"""Fully connected layers on the flattened image."""
+"""Fully connected layers on the flattened image, or on the vector of a table's row."""
 
 from __future__ import annotations
 
@@ -16,16 +16,14 @@ class MLP(nn.Module):
     No normalisation layers: every image is treated alone, whatever the batch it comes in.
 
     Args:
-        input_shape: channels, height, width of an image.
+        input_shape: channels, height, width of an image, or the length of a vector.
         hidden: widths of the layers; the last one is ``out_features``.
 
     Raises:
         InputError: if ``hidden`` is empty or has a width below 1.
     """
 
-    def __init__(
-        self, input_shape: tuple[int, int, int], hidden: Sequence[int] = (256, 128)
-    ) -> None:
+    def __init__(self, input_shape: tuple[int, ...], hidden: Sequence[int] = (256, 128)) -> None:
         super().__init__()
         widths = list(hidden)
         if not widths or min(widths) < 1:
@@ -39,6 +37,6 @@ class MLP(nn.Module):
         self.out_features = widths[-1]
 
     def forward(self, images: Tensor) -> Tensor:
-        """Features ``(N, out_features)`` of images ``(N, C, H, W)``."""
+        """Features ``(N, out_features)`` of images ``(N, C, H, W)`` or vectors ``(N, F)``."""
         features: Tensor = self.layers(images)
         return features

@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lossbench.errors import InputError
+from lossbench.models.backbones.shape import image_shape
 
 STAGE_WIDTHS = (16, 32, 64)
 
@@ -48,8 +49,11 @@ class CifarResNet(nn.Module):
         depth: layers with weights, the head included: 6n + 2 (20, 32, 44, 56, 110 in the paper).
 
     Raises:
-        InputError: if ``depth`` is not 6n + 2 with n of 1 or more.
+        InputError: if ``depth`` is not 6n + 2 with n of 1 or more, or if the samples are not
+            images.
     """
+
+    channels_last = True
 
     def __init__(self, input_shape: tuple[int, int, int], depth: int = 32) -> None:
         super().__init__()
@@ -58,8 +62,9 @@ class CifarResNet(nn.Module):
             raise InputError(
                 f"model.depth is {depth}; it must be 6n + 2, such as 20, 32, 44, 56 or 110"
             )
+        channels, _, _ = image_shape(input_shape, "CifarResNet")
         fan_in = STAGE_WIDTHS[0]
-        self.conv = nn.Conv2d(input_shape[0], fan_in, 3, padding=1, bias=False)
+        self.conv = nn.Conv2d(channels, fan_in, 3, padding=1, bias=False)
         self.norm = nn.BatchNorm2d(fan_in)
         blocks: list[nn.Module] = []
         for stage, width in enumerate(STAGE_WIDTHS):

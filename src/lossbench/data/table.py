@@ -1,0 +1,306 @@
+"""Tables with numeric and categorical columns, as features for a multilayer perceptron."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lossbench.data.selection import Indices, Selection, arrays_fingerprint
+from lossbench.data.split import hold_out
+from lossbench.errors import InputError, unknown
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+MOST_CATEGORIES = 1000  # of one column: beyond, it is an identifier or free text
+MISSING = "missing"
+
+Features = NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """Rows of numbers and categories with labels.
+
+    Attributes:
+        numbers: (N + M, K) float64, training rows first; NaN is a missing number.
+        categories: (N + M, J) int64, for each categorical column the index of the category among
+            those of the training part, of which missing may be one; -1 for any other.
+        sizes: (J,) the number of categories of each of those columns.
+        train_targets: (N,) int64.
+        test_targets: (M,) int64.
+        class_names: by class index.
+        feature_names: those of all features, in order.
+        origin: which copy of the data was read, in words.
+    """
+
+    numbers: NDArray[np.float64]
+    categories: Indices
+    sizes: tuple[int, ...]
+    train_targets: Indices
+    test_targets: Indices
+    class_names: tuple[str, ...]
+    feature_names: tuple[str, ...]
+    origin: str
+
+    def select(self, train: Indices, validation: Indices) -> Selection:
+        """See `lossbench.data.selection.Dataset`.
+
+        The features (F,) are: each number x as (x - mean) / std, mean and population std being
+        those of the ``train`` rows, 0 where std is 0 or x is missing; then 0 or 1 for every column
+        with missing numbers in the training part; then the one-hot categories.
+        """
+        rows = len(self.train_targets)
+        numbers = self.numbers
+        with np.errstate(invalid="ignore"):
+            mean, std = _mean_and_std(numbers[train])
+            scaled = np.nan_to_num((numbers - mean) / np.where(std > 0, std, 1)) * (std > 0)
+        gaps = np.isnan(numbers)
+        indicators = gaps[:, gaps[:rows].any(axis=0)]
+        one_hot = [
+            column[:, None] == np.arange(size)
+            for column, size in zip(self.categories.T, self.sizes, strict=True)
+        ]
+        features = np.concatenate([scaled, indicators, *one_hot], axis=1, dtype=np.float32)
+        chosen = features[train], features[validation], features[rows:]
+        return Selection(
+            *chosen,
+            input_shape=features.shape[1:],
+            mean=None,
+            std=None,
+            fingerprint=arrays_fingerprint(
+                train, validation, features, self.train_targets, self.test_targets
+            ),
+            origin=self.origin,
+        )
+
+
+def _mean_and_std(numbers: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Per column, of the numbers that are there; 0 and 0 where there are none."""
+    there = ~np.isnan(numbers)
+    counts = np.maximum(there.sum(axis=0), 1)
+    mean = np.where(there, numbers, 0).sum(axis=0) / counts
+    # around the mean: the sum of squares would lose everything of a large mean
+    squares = np.where(there, numbers - mean, 0) ** 2
+    std = np.sqrt(squares.sum(axis=0) / counts)
+    constant = std <= 1e-12 * np.abs(mean)  # rounding of the mean is no spread
+    return mean, np.where(constant, 0, std)
+
+
+def table(
+    archive: str | Path,
+    target: str,
+    test: str | None = None,
+    test_share: float = 0.2,
+    drop: Sequence[str] | None = None,
+    categorical: Sequence[str] | None = None,
+) -> Table:
+    """A CSV or Parquet file with a column of labels; all other columns are features.
+
+    Labels of any type become class names, sorted. Numbers are standardised on the training subset
+    of each run; categories are those of the training part, and one that only the test part has is
+    all zeros, which ``origin`` counts.
+
+    Args:
+        archive: ``FILE.csv`` or ``FILE.parquet``.
+        target: the column of the labels.
+        test: file with the test part, relative to the folder of ``archive`` or absolute; or None.
+        test_share: where ``test`` is None: this share of each class is the test part, the same for
+            every seed (`lossbench.data.split.hold_out`).
+        drop: columns to leave out, such as identifiers.
+        categorical: columns of categories; None: every column that is not of numbers.
+
+    Raises `InputError` for an unknown column, a missing or unseen label, an infinite number, text
+    among numbers, a class without a training row, a file that cannot be read.
+    """
+    source = Path(archive).expanduser()
+    other = None if test is None else source.parent / Path(test).expanduser()
+    frame = _read(source)
+    _check_column("data.target", target, frame.columns)
+    rest = [name for name in frame.columns if name != target]
+    for name in _listed("data.drop", drop):
+        _check_column("data.drop", name, rest)
+    columns = [name for name in rest if name not in (drop or ())]
+    for name in _listed("data.categorical", categorical):
+        _check_column("data.categorical", name, columns)
+    if not columns:
+        raise InputError(f"{source} has no column beside data.target={target} and those of drop")
+    labels, names = _labels(source, frame[target])
+    if other is not None:
+        tested = _read(other)
+        for name in [target, *columns]:
+            if name not in tested.columns:
+                raise InputError(f"{other} has no column {name!r}, which {source} has; add it")
+        test_labels, _ = _labels(other, tested[target], names)
+        parts = [(source, frame), (other, tested)]
+    else:
+        held_out = hold_out(labels, test_share, names)
+        parts = [(source, frame[~held_out]), (source, frame[held_out])]
+        labels, test_labels = labels[~held_out], labels[held_out]
+    kinds = frame[columns].dtypes
+    chosen = (
+        [name for name in columns if not _is_numeric(kinds[name])]
+        if categorical is None
+        else list(categorical)
+    )
+    numeric = [name for name in columns if name not in chosen]
+    numbers = [_numbers(file, part, numeric) for file, part in parts]
+    categories = [_categories(name, *(part[name] for _, part in parts)) for name in chosen]
+    gaps = np.isnan(numbers[0]).any(axis=0)
+    features = [
+        *numeric,
+        *(f"{name} {MISSING}" for name, gap in zip(numeric, gaps, strict=True) if gap),
+        *(
+            f"{name}={word}"
+            for name, (_, words) in zip(chosen, categories, strict=True)
+            for word in words
+        ),
+    ]
+    codes = [column for column, _ in categories]
+    stacked = np.stack(codes, axis=1) if codes else np.empty((len(labels) + len(test_labels), 0))
+    return Table(
+        numbers=np.concatenate(numbers),
+        categories=stacked.astype(np.int64),
+        sizes=tuple(len(words) for _, words in categories),
+        train_targets=labels,
+        test_targets=test_labels,
+        class_names=names,
+        feature_names=tuple(features),
+        origin=_origin(archive, test, test_share, len(features), stacked[len(labels) :]),
+    )
+
+
+def _origin(
+    archive: str | Path,
+    test: str | None,
+    test_share: float,
+    features: int,
+    tested: NDArray[Any],
+) -> str:
+    where = f"{test}" if test else f"{test_share:g} of each class"
+    unseen = int((tested < 0).any(axis=1).sum())
+    note = f"; {unseen} test rows hold categories that training rows do not" if unseen else ""
+    return f"{archive}, {features} features; test part: {where}{note}"
+
+
+def _read(source: Path) -> pd.DataFrame:
+    import pandas as pd
+
+    readers = {".csv": pd.read_csv, ".parquet": pd.read_parquet}
+    read = readers.get(source.suffix.lower())
+    if read is None:
+        raise InputError(f"{source} is not a table that can be read: give a .csv or .parquet file")
+    try:
+        frame = read(source)
+    except ImportError as error:
+        raise InputError(
+            f"{source}: Parquet files need pyarrow: pip install 'lossbench[parquet]'"
+        ) from error
+    except (OSError, ValueError) as error:  # pandas' and pyarrow's parsers raise ValueErrors
+        raise InputError(f"cannot read {source} ({' '.join(str(error).split())})") from error
+    if not len(frame):
+        raise InputError(f"{source} has no rows")
+    return frame.reset_index(drop=True).rename(columns=str)
+
+
+def _listed(key: str, names: Sequence[str] | None) -> Sequence[str]:
+    if names is not None and (isinstance(names, str) or not isinstance(names, Sequence)):
+        raise InputError(f"{key}={names} must be null or a list of columns, such as [{names}]")
+    return names or ()
+
+
+def _check_column(key: str, name: str, columns: Sequence[str]) -> None:
+    if name not in columns:
+        raise unknown(key, name, columns)
+
+
+def _is_numeric(kind: Any) -> bool:
+    import pandas as pd
+
+    return bool(pd.api.types.is_numeric_dtype(kind))
+
+
+def _coded(column: pd.Series) -> tuple[Indices, list[str]]:
+    """(N,) int64, indices of the words that stand for the values, -1 where one is missing.
+
+    Words are sorted, numbers by size; 1.0 and 1 are the same word.
+    """
+    import pandas as pd
+
+    codes, values = pd.factorize(column, sort=_is_numeric(column.dtype))
+    words = [_word(value) for value in values]
+    names = list(dict.fromkeys(words)) if _is_numeric(column.dtype) else sorted(set(words))
+    index = {word: at for at, word in enumerate(names)}
+    # the last entry is what -1 picks
+    return np.array([index[word] for word in words] + [-1], np.int64)[codes], names
+
+
+def _word(value: Any) -> str:
+    whole = isinstance(value, float | np.floating) and float(value).is_integer()
+    return str(int(value)) if whole else str(value)
+
+
+def _labels(
+    source: Path, column: pd.Series, known: Sequence[str] | None = None
+) -> tuple[Indices, tuple[str, ...]]:
+    """(N,) int64, and the class names: ``known``, or those that are found."""
+    codes, words = _coded(column)
+    missing = np.flatnonzero(codes < 0)
+    if len(missing):
+        raise InputError(
+            f"{source} row {missing[0] + 1} has no label in the column {column.name!r};"
+            f" {len(missing)} of {len(codes)} rows have none; fill them in or take them out"
+        )
+    if known is None:
+        return codes, tuple(words)
+    unseen = [word for word in words if word not in known]
+    if unseen:
+        row = int(np.flatnonzero(codes == words.index(unseen[0]))[0]) + 1
+        raise InputError(
+            f"{source} row {row}: the label {unseen[0]!r} is not one of the training part's"
+            f" ({', '.join(known)}); take such rows out, or add training rows"
+        )
+    return np.array([known.index(word) for word in words], np.int64)[codes], tuple(known)
+
+
+def _numbers(source: Path, part: pd.DataFrame, columns: Sequence[str]) -> NDArray[np.float64]:
+    """(N, K) float64, NaN where a number is missing."""
+    import pandas as pd
+
+    numbers = np.empty((len(part), len(columns)))
+    for at, name in enumerate(columns):
+        column = part[name]
+        numbers[:, at] = pd.to_numeric(column, errors="coerce").to_numpy(
+            np.float64, na_value=np.nan
+        )
+        bad = np.isinf(numbers[:, at]) | (np.isnan(numbers[:, at]) & column.notna().to_numpy())
+        if bad.any():
+            first = int(np.argmax(bad))
+            raise InputError(
+                f"{source} row {part.index[first] + 1}: {name}={column.iloc[first]} is not a finite"
+                f" number; {int(bad.sum())} rows of this column are so; correct them, or leave the"
+                f" column out with data.drop=[{name}]"
+            )
+    return numbers
+
+
+def _categories(name: str, train: pd.Series, test: pd.Series) -> tuple[Indices, list[str]]:
+    """(N + M,) int64, the indices among the categories of ``train``; -1 for any other."""
+    codes, words = _coded(train)
+    if (codes < 0).any():
+        codes = np.where(codes < 0, len(words), codes)
+        words = [*words, MISSING]
+    if len(words) > MOST_CATEGORIES:
+        raise InputError(
+            f"the column {name!r} has {len(words)} categories, more than {MOST_CATEGORIES}; leave"
+            f" it out with data.drop=[{name}]"
+        )
+    test_codes, test_words = _coded(test)
+    index = {word: at for at, word in enumerate(words)}
+    known = [index.get(word, -1) for word in test_words] + [index.get(MISSING, -1)]
+    return np.concatenate([codes, np.array(known, np.int64)[test_codes]]), words
