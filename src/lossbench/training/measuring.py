@@ -10,18 +10,24 @@ import torch
 from numpy.typing import ArrayLike
 
 from lossbench.evaluation.histograms import loss_histogram
+from lossbench.evaluation.probabilities import cross_entropy
 from lossbench.evaluation.summary import evaluate
+from lossbench.evaluation.trajectories import per_sample
 from lossbench.training import objective
 from lossbench.training.passes import Outputs
 
 
 @dataclass(frozen=True)
 class Measured:
-    """Metrics as ``split/group/metric`` and arrays as ``name/split``, and the decoded logits."""
+    """Metrics as ``split/group/metric`` and arrays as ``name/split``, and the decoded logits.
+
+    ``losses`` (N,) float64 are the yardstick's, the cross-entropy of each row of ``decoded``.
+    """
 
     metrics: dict[str, float]
     arrays: dict[str, np.ndarray]
     decoded: torch.Tensor
+    losses: np.ndarray
 
 
 def measure(
@@ -50,7 +56,7 @@ def measure(
     values = objective.per_sample(loss, outputs)
     if values is not None:
         arrays[f"histogram/objective/{split}"] = loss_histogram(values, targets, len(class_names))
-    return Measured(metrics, arrays, decoded)
+    return Measured(metrics, arrays, decoded, per_sample(cross_entropy, decoded.numpy(), targets))
 
 
 def _with_split(name: str, split: str) -> str:
