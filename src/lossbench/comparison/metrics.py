@@ -7,7 +7,7 @@ where a direction is written down; a tag that is not here can be tabulated but n
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lossbench.comparison import posthoc
 from lossbench.errors import InputError, unknown
@@ -93,6 +93,22 @@ FACTS = {
     "running/accuracy": Metric("running accuracy", True, "fraction"),
 }
 
+OVERFITTING = {
+    "overlap_coefficient": Metric("overlap of training and test losses", True, "fraction"),
+    "kolmogorov_smirnov_distance": Metric(
+        "Kolmogorov-Smirnov distance of training and test losses", False, "fraction"
+    ),
+    "loss_threshold_auc": Metric("loss-threshold AUC (training told from test)", False),
+    "mean_gap": Metric("mean gap of test to training losses", False, "nats"),
+    "median_gap": Metric("median gap of test to training losses", False, "nats"),
+    "percentile_95_gap": Metric("gap of the 95th percentiles of the losses", False, "nats"),
+    "share_above_chance": Metric("share of losses above log C", False, "fraction"),
+}
+"""Group ``overfitting`` and, for class groups, ``overfitting_head``, ``_mid`` and ``_tail``."""
+
+SHIFTED = {"accuracy": "cls/accuracy", "cross_entropy": "loss/cross_entropy"}
+"""Group ``shifted``: the start of a name, and what is measured at another class prior."""
+
 TABLE = (
     "cls/balanced_accuracy",
     "cls/accuracy",
@@ -128,6 +144,12 @@ def facts(tag: str) -> Metric:
             return Metric(f"recall of {name}", True, "fraction")
         if group == "loss":
             return Metric(f"{name} as a loss", False)
+        if group.partition("_")[0] == "overfitting" and name in OVERFITTING:
+            plain = OVERFITTING[name]
+            where = group.partition("_")[2]
+            return replace(plain, name=f"{plain.name}, {where}") if where else plain
+        if group == "shifted":
+            return _shifted(name)
         method = group.removeprefix("posthoc_")
         if method in posthoc.WORDS and name in posthoc.TAGS:
             plain = facts(f"{split}/{posthoc.TAGS[name]}")
@@ -140,6 +162,19 @@ def facts(tag: str) -> Metric:
         f"metric {tag!r} has no known direction: give split/group/metric such as {PRIMARY}, "
         "or add it to FACTS in lossbench/comparison/metrics.py"
     )
+
+
+def _shifted(name: str) -> Metric:
+    """``adjusted_accuracy_forward_50`` is the accuracy at the class prior ``forward_50``."""
+    told = name.startswith("adjusted_")
+    measured = name.removeprefix("adjusted_")
+    start = next((start for start in SHIFTED if measured.startswith(f"{start}_")), None)
+    if start is None:
+        raise InputError(f"metric {name!r} of a shifted test has no known direction")
+    prior = measured.removeprefix(f"{start}_").replace("_", " ")
+    plain = FACTS[SHIFTED[start]]
+    known = ", logits adjusted to it" if told else ""
+    return replace(plain, name=f"{plain.name} at the test prior {prior}{known}")
 
 
 def check(metric: str, available: Iterable[str], by: str) -> Metric:
