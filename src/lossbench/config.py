@@ -60,7 +60,9 @@ SETTINGS = {
         Parameter(name="label_noise.rate", minimum=0, maximum=1, open_maximum=True),
         Parameter(name="model.head", kind="choice", choices=("linear", "cosine")),
         Parameter(name="regime.ema_decay", minimum=0, maximum=1, open_maximum=True, optional=True),
-        Parameter(name="regime.start", minimum=0, maximum=1, open_maximum=True),
+        Parameter(
+            name="regime.start", minimum=0, maximum=1, open_minimum=True, open_maximum=True
+        ),
         Parameter(name="regime.beta", minimum=0, maximum=1, open_maximum=True),
         Parameter(
             name="regime.sampling",

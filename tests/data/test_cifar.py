@@ -42,7 +42,7 @@ def with_batch(folder: Path, content: bytes, name: str = "data_batch_3") -> Path
     ("function", "argument", "named"),
     [
         (os.system, "touch {marker}", r"posix\.system"),
-        (builtins.eval, "open('{marker}', 'w')", r"__builtin__\.eval"),
+        (builtins.eval, "open('{marker}', 'w')", r"(__builtin__|builtins)\.eval"),
         (Path, "{marker}", "pathlib"),
         (np.dtype, "O", r"numpy\.dtype\(b?'O'\)"),
         (np.ndarray, (1 << 40,), r"numpy\.ndarray as a call"),
@@ -94,8 +94,8 @@ def test_a_batch_written_by_python_3_is_the_same(tmp_path: Path, order: str) -> 
         ),
         ("data_batch_2", {"labels": [0, 1, 2]}, "no labels, a list of 4 whole numbers"),
         ("test_batch", {"labels": ["1"] * 10}, "no labels"),
-        ("test_batch", {"labels": [10] * 10}, "test targets reach from 10 to 10.*must be 0 to 9"),
-        ("data_batch_2", {"labels": [-1] * 4}, "train targets reach from -1"),
+        ("test_batch", {"labels": [10] * 10}, "test targets .* reach from 10 .*must be 0 to 9"),
+        ("data_batch_2", {"labels": [-1] * 4}, "train targets .* reach from -1"),
         ("batches.meta", {"label_names": ["a"] * 9}, "has 9 label_names, CIFAR-10 has 10 classes"),
     ],
 )

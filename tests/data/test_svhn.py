@@ -29,7 +29,7 @@ def test_the_label_10_is_the_digit_0(tmp_path: Path) -> None:
         ({"X": np.zeros((10, 32, 32, 3), np.uint8)}, r"not uint8 \(10, 32, 32, 3\)"),
         ({"y": np.full((10, 1), 0.5)}, "float64"),
         ({"y": np.full((9, 1), 1, np.uint8)}, r"test targets must be int64 of shape \(10,\)"),
-        ({"y": np.full((10, 1), 11, np.uint8)}, "test targets reach from 11 to 11"),
+        ({"y": np.full((10, 1), 11, np.uint8)}, "test targets .* reach from 11 to 11"),
         ({"X": None}, "must hold X"),
     ],
 )

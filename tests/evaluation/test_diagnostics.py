@@ -11,7 +11,12 @@ from sklearn.metrics import roc_auc_score
 
 from lossbench.errors import InputError
 from lossbench.evaluation.diagnostics import COLUMNS, overfitting
-from lossbench.evaluation.trajectories import forgetting_events, margins, trajectory_arrays
+from lossbench.evaluation.trajectories import (
+    forgetting_events,
+    margins,
+    per_sample,
+    trajectory_arrays,
+)
 
 EDGES = 10 ** np.linspace(-8, 2, 101)
 TRAIN_COUNTS = np.array([300, 120, 60, 31, 30, 9, 1])
@@ -131,6 +136,8 @@ def test_margins_and_trajectories() -> None:
     expected = [row[y] - max(np.delete(row, y)) for row, y in zip(logits, targets, strict=True)]
     assert margins(logits, targets).tolist() == expected
     assert (logits == kept).all()
+    many, labels = np.tile(logits, (3000, 1)), np.tile(targets, 3000)  # more than one block
+    assert per_sample(margins, many, labels).tolist() == expected * 3000
     margin = np.array([[1, -1, 1], [-1, -1, 2], [0, -2, 3], [3, -1, -4], [-1, -1, 1.0]])
     assert forgetting_events(margin).tolist() == [2, -1, 1]
     assert forgetting_events(margin[:1]).tolist() == [0, -1, 0]

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from sklearn.metrics import roc_auc_score
 
 from lossbench.config import Run
 from lossbench.records import read_record
-from lossbench.training import diagnosis
+from lossbench.training import diagnosis, sample_history
 from lossbench.training.run import Training, execute
 from tests.conftest import run_of
 from tests.training.test_resume import (
@@ -83,6 +84,25 @@ def test_the_history_is_its_own_run_and_changes_no_result(finished: Run, tmp_pat
     assert metrics.items() <= with_history.items()
     extra = {tag for tag in with_history if tag not in metrics}
     assert extra == {"train/label_noise/share_flagged"}
+
+
+def test_a_large_history_is_written_in_half_precision(
+    finished: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored = npz(finished.folder / "sample_history.npz")
+    assert stored["loss"].dtype == stored["margin"].dtype == np.float32
+    limit = stored["loss"].nbytes + stored["margin"].nbytes
+    samples = sample_history.SampleHistory()
+    state = {name: torch.from_numpy(stored[name]) for name in ("ids", "targets")}
+    state |= {"losses": list(torch.from_numpy(stored["loss"]))}
+    samples.load_state_dict(state | {"margins": list(torch.from_numpy(stored["margin"]))})
+    for allowed, dtype in ((limit, np.float32), (limit - 1, np.float16)):
+        monkeypatch.setattr(sample_history, "HALF_PRECISION_ABOVE", allowed)
+        samples.write(tmp_path)
+        again = npz(tmp_path / "sample_history.npz")
+        assert again["ids"].dtype == np.int64
+        assert np.array_equal(again["margin"], stored["margin"].astype(dtype))
+        assert again["loss"].dtype == dtype
 
 
 def test_overfitting_is_that_of_the_last_epochs_losses(finished: Run) -> None:

@@ -1,8 +1,9 @@
 """From logits and targets to numbers: pure functions on numpy arrays, float64 inside, no torch.
 
 `evaluate` is the one door; the modules behind it each hold one kind of number, and hand each other
-nothing but arrays: logits to probabilities, probabilities to calibration, logits to a confusion
-matrix, a confusion matrix to everything that needs only predictions, losses to histograms.
+nothing but arrays: logits to probabilities, probabilities to calibration, selective prediction and
+ranking, logits to a confusion matrix, a confusion matrix to everything that needs only predictions
+and to the bootstrap interval, losses to histograms.
 """
 
 from __future__ import annotations

@@ -79,24 +79,18 @@ def evaluate(
     log_split = _log_prior(log_prior_split, "log_prior_split", confusion.sum(axis=1))
     metrics = {"loss/cross_entropy": float(raw.losses.mean())}
     metrics |= _classification(confusion, counts, groups, log_split)
-    metrics |= {
-        f"recall/{name}": float(recall)
-        for name, recall in zip(names, classification.recalls(confusion), strict=True)
-    }
-    calibrations, reliability = _calibration(raw, y, groups, detail)
-    if (np.isneginf(log_model) & ~np.isneginf(log_split)).any():
-        adjusted = dict.fromkeys(calibrations, float("nan"))
-        reliability_adjusted = np.tile([0.0, np.nan, np.nan], (calibration.BINS, 1))
-    else:
+    for name, recall in zip(names, classification.recalls(confusion), strict=True):
+        metrics[f"recall/{name}"] = float(recall)
+    view, reliability = _calibration(raw, y, groups, detail)
+    adjusted = dict.fromkeys(view, float("nan"))
+    reliability_adjusted = np.tile([0.0, np.nan, np.nan], (calibration.BINS, 1))
+    if not (np.isneginf(log_model) & ~np.isneginf(log_split)).any():
         moved = calibration.reduce(z, y, prior_shift(log_model, log_split))
         adjusted, reliability_adjusted = _calibration(moved, y, groups, detail)
-    metrics |= {f"cal/{name}": value for name, value in calibrations.items()}
+    metrics |= {f"cal/{name}": value for name, value in view.items()}
     metrics |= {f"cal_adjusted/{name}": value for name, value in adjusted.items()}
     if detail:
-        low, high = balanced_accuracy_interval(confusion)
-        metrics |= {"cls/balanced_accuracy_low": low, "cls/balanced_accuracy_high": high}
-        metrics |= _selective(raw, y)
-        metrics |= _ranking(z, raw, y)
+        metrics |= _interval(confusion) | _selective(raw, y) | _ranking(z, raw, y)
     arrays: dict[str, NDArray[np.generic]] = {
         "confusion": confusion,
         "reliability/raw": reliability,
@@ -161,6 +155,11 @@ def _calibration(
             calibration.reliability_bins(confidence[inside], correct[inside])
         )
     return metrics, reliability
+
+
+def _interval(confusion: Integers) -> dict[str, float]:
+    low, high = balanced_accuracy_interval(confusion)
+    return {"cls/balanced_accuracy_low": low, "cls/balanced_accuracy_high": high}
 
 
 def _selective(view: calibration.Reduced, targets: Integers) -> dict[str, float]:

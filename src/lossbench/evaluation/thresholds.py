@@ -34,7 +34,7 @@ def fit_thresholds(logits: Floats, targets: Integers) -> Floats:
     best = worth[leaders[:, 0] == targets].sum()
     for _ in range(SWEEPS):
         before = best
-        for label in present.tolist():
+        for label in present:
             offset, gained = line_search(
                 scores, logits[:, label], leaders, targets, worth, label, offsets[label]
             )

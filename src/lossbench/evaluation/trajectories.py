@@ -5,10 +5,29 @@ All from evaluation passes without augmentation at the end of each epoch, in epo
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lossbench.evaluation.probabilities import Floats, Integers
+
+BLOCK = 2**18  # logits worked on at once
+
+
+def per_sample(
+    function: Callable[[NDArray[np.floating], Integers], Floats],
+    logits: NDArray[np.floating],
+    targets: Integers,
+) -> Floats:
+    """``function(logits, targets)`` (N,), such as `margins`, over blocks of rows.
+
+    So that no float64 copy of all the ``(N, C)`` logits is made.
+    """
+    rows = max(1, BLOCK // logits.shape[1])
+    starts = range(0, len(targets), rows)
+    parts = [function(logits[i : i + rows], targets[i : i + rows]) for i in starts]
+    return np.concatenate(parts) if parts else np.empty(0)
 
 
 def margins(logits: ArrayLike, targets: Integers) -> Floats:

@@ -20,7 +20,7 @@ from lossbench.evaluation.noise_detection import (
     noise_probability,
     suspicious_order,
 )
-from lossbench.evaluation.probabilities import Integers, cross_entropy
+from lossbench.evaluation.probabilities import Integers
 from lossbench.evaluation.trajectories import trajectory_arrays
 from lossbench.records import files
 from lossbench.records.record import SUSPICIOUS_LABELS
@@ -65,15 +65,13 @@ def diagnose(
 def _overfitting(
     measured: Mapping[str, Measured], outputs: Mapping[str, Outputs], data: PreparedData
 ) -> Diagnosis:
-    train, test = outputs["train"].targets.numpy(), outputs["test"].targets.numpy()
-    train_losses = cross_entropy(measured["train"].decoded.numpy(), train)
-    test_losses = cross_entropy(measured["test"].decoded.numpy(), test)
+    train, losses = outputs["train"].targets.numpy(), measured["train"].losses
     classes = len(data.class_names)
     found = overfitting(
-        train_losses,
+        losses,
         train,
-        test_losses,
-        test,
+        measured["test"].losses,
+        outputs["test"].targets.numpy(),
         class_counts=data.class_counts,
         num_classes=classes,
     )
@@ -81,7 +79,7 @@ def _overfitting(
     noisy = noisy_labels(data, outputs["train"].ids.numpy())
     if noisy is not None:
         for name, part in (("clean", ~noisy), ("noisy", noisy)):
-            histogram = loss_histogram(train_losses[part], train[part], classes)
+            histogram = loss_histogram(losses[part], train[part], classes)
             arrays[f"histogram/cross_entropy/train_{name}"] = histogram
     return Diagnosis({f"test/{name}": value for name, value in found.metrics.items()}, arrays)
 
@@ -147,7 +145,7 @@ def write_hardest_images(
     """
     for split, part in (("train", data.train), ("test", data.test)):
         decoded, targets = measured[split].decoded.numpy(), outputs[split].targets.numpy()
-        losses = cross_entropy(decoded, targets)
+        losses = measured[split].losses
         rows = np.argsort(-losses, kind="stable")[:LARGEST]
         if len(data.input_shape) != 3 or data.input_shape[0] not in (1, 3):
             continue

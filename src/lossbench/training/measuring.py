@@ -10,8 +10,10 @@ import torch
 from numpy.typing import ArrayLike
 
 from lossbench.evaluation.histograms import loss_histogram
+from lossbench.evaluation.probabilities import cross_entropy
 from lossbench.evaluation.shifted import shifted_metrics
 from lossbench.evaluation.summary import evaluate
+from lossbench.evaluation.trajectories import per_sample
 from lossbench.training import objective
 from lossbench.training.passes import Outputs
 
@@ -20,13 +22,15 @@ from lossbench.training.passes import Outputs
 class Measured:
     """Metrics as ``split/group/metric`` and arrays as ``name/split``, and the decoded logits.
 
-    ``log_prior`` ``(C,)`` is that of the prior which the decoded logits answer for.
+    ``losses`` (N,) float64 are the yardstick's, the cross-entropy of each row of ``decoded``, and
+    ``log_prior`` (C,) is that of the prior which these logits answer for.
     """
 
     metrics: dict[str, float]
     arrays: dict[str, np.ndarray]
     decoded: torch.Tensor
     log_prior: np.ndarray
+    losses: np.ndarray
 
 
 def measure(
@@ -88,7 +92,8 @@ def measure_decoded(
         )
         metrics |= {f"test/shifted/{name}": value for name, value in shifted.items()}
     arrays = {_with_split(name, split): array for name, array in evaluation.arrays.items()}
-    return Measured(metrics, arrays, decoded, log_prior)
+    losses = per_sample(cross_entropy, logits, labels)
+    return Measured(metrics, arrays, decoded, log_prior, losses)
 
 
 def in_detail(

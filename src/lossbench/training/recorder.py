@@ -140,7 +140,7 @@ class Recorder(pl.Callback):
         for split in splits:
             row |= self.evaluate(split, trainer, pl_module).metrics
         if self.samples is not None:
-            self.samples.add(self.outputs["train"], self.measured["train"].decoded)
+            self.samples.add(self.outputs["train"], self.measured["train"])
         histograms = [
             (epoch, tag, torch.from_numpy(counts))
             for split in splits

@@ -23,7 +23,7 @@ from lossbench.training import objective
 from lossbench.training.measuring import Measured
 from lossbench.training.passes import Outputs
 
-HALF_PRECISION_ABOVE = 200 * 2**20  # bytes of float32 logits
+HALF_PRECISION_ABOVE = 200 * 2**20  # bytes of float32 logits, or of a sample history
 
 
 def gradient_metrics(rows: Sequence[Mapping[str, float]], scale: float | None) -> dict[str, float]:

@@ -9,13 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lossbench.evaluation.probabilities import cross_entropy
-from lossbench.evaluation.trajectories import margins
+from lossbench.evaluation.trajectories import margins, per_sample
 from lossbench.records import files
 from lossbench.records.record import SAMPLE_HISTORY
+from lossbench.training.measuring import Measured
 from lossbench.training.passes import Outputs
-
-HALF_PRECISION_ABOVE = 200 * 2**20  # bytes of both float32 matrices
+from lossbench.training.results import HALF_PRECISION_ABOVE
 
 
 class SampleHistory:
@@ -33,13 +32,13 @@ class SampleHistory:
         self.losses: list[Tensor] = []
         self.margins: list[Tensor] = []
 
-    def add(self, outputs: Outputs, decoded: Tensor) -> None:
-        """Append one epoch: the training set's ``outputs`` and their ``decoded`` logits (N, C)."""
+    def add(self, outputs: Outputs, measured: Measured) -> None:
+        """Append one epoch: the training set's ``outputs`` and what was ``measured`` of them."""
         order = outputs.ids.argsort(stable=True)
         self.ids, self.targets = outputs.ids[order], outputs.targets[order]
-        logits, targets = decoded[order].numpy(), self.targets.numpy()
-        self.losses.append(torch.from_numpy(cross_entropy(logits, targets)).float())
-        self.margins.append(torch.from_numpy(margins(logits, targets)).float())
+        margin = per_sample(margins, measured.decoded.numpy(), outputs.targets.numpy())
+        self.losses.append(torch.from_numpy(measured.losses).float()[order])
+        self.margins.append(torch.from_numpy(margin).float()[order])
 
     def arrays(self) -> dict[str, np.ndarray]:
         """``ids`` and ``targets`` (N,) int64, ``loss`` and ``margin`` (E, N) float32."""

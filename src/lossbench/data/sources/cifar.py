@@ -93,7 +93,7 @@ def _load(
     published = layout.published
     place, origin = published.find(archive, root)
     content = published.read(place, checksums)
-    batches = {name: read_batch(content[name], f"{place}/{name}") for name in published.files}
+    batches = {name: read_batch(content.pop(name), f"{place}/{name}") for name in published.files}
     *train, test, meta = published.files
     parts = [_part(batches[name], layout, f"{place}/{name}") for name in (*train, test)]
     return ImageDataset(

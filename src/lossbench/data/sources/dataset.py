@@ -64,7 +64,7 @@ class ImageDataset:
             )
         if targets.size and not 0 <= targets.min() <= targets.max() < len(self.class_names):
             raise InputError(
-                f"{part} targets reach from {targets.min()} to {targets.max()}; with"
-                f" {len(self.class_names)} class names they must be 0 to"
+                f"{part} targets ({self.origin}) reach from {targets.min()} to {targets.max()};"
+                f" with {len(self.class_names)} class names they must be 0 to"
                 f" {len(self.class_names) - 1}"
             )

@@ -157,7 +157,7 @@ def _load(
     images, targets = [], []
     for name in published.files:
         is_images = "images" in name
-        array = parse_idx(content[name], f"{place}/{name}", dimensions=3 if is_images else 1)
+        array = parse_idx(content.pop(name), f"{place}/{name}", dimensions=3 if is_images else 1)
         if is_images:
             upright = array.transpose(0, 2, 1) if transposed else array
             images.append(np.ascontiguousarray(upright)[:, None])

@@ -170,7 +170,7 @@ def _stored(place: Path, wanted: Mapping[str, str]) -> Iterator[tuple[str, bytes
         elif zipfile.is_zipfile(place):
             with zipfile.ZipFile(place) as packed:
                 for entry in packed.namelist():
-                    if (form := PurePosixPath(entry).name) in wanted:
+                    if (form := entry.rpartition("/")[2]) in wanted:
                         yield form, packed.read(entry)
         else:
             with tarfile.open(place) as tar:

@@ -38,9 +38,11 @@ class LeNet(nn.Module):
         rows, columns = (((max(side, SMALLEST) - 4) // 2 - 4) // 2 for side in (height, width))
         self.out_features = 500
         self.full = nn.Linear(50 * rows * columns, self.out_features)
-        for layer in (self.conv1, self.conv2, self.full):
-            nn.init.kaiming_uniform_(layer.weight, nonlinearity="linear")
-            nn.init.zeros_(layer.bias)
+        for name, parameter in self.named_parameters():
+            if name.endswith("weight"):
+                nn.init.kaiming_uniform_(parameter, nonlinearity="linear")
+            else:
+                nn.init.zeros_(parameter)
 
     def forward(self, images: Tensor) -> Tensor:
         """Features ``(N, 500)`` of images ``(N, C, H, W)``."""

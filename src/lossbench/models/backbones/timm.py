@@ -52,7 +52,7 @@ def from_timm(
     fixed = config is not None and config.fixed_input_size
     arguments: dict[str, Any] = {"img_size": (height, width)} if fixed else {}
     try:
-        model: nn.Module = timm.create_model(
+        model: Any = timm.create_model(
             architecture, pretrained=pretrained, num_classes=0, in_chans=channels, **arguments
         )
     except Exception as error:

@@ -75,7 +75,7 @@ def from_torchvision(
     return model
 
 
-def _drop_auxiliary_heads(model: nn.Module) -> None:
+def _drop_auxiliary_heads(model: Any) -> None:
     for name in ("aux1", "aux2", "AuxLogits"):
         if hasattr(model, name):
             setattr(model, name, None)

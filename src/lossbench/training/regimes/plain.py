@@ -37,15 +37,15 @@ class Setting:
     has_validation: bool
 
     def epoch_at(self, start: float) -> int:
-        """The epoch (from 0) at the fraction ``start`` of the training.
+        """The epoch (from 0) at the fraction ``start`` of the training, at the latest the last.
 
-        Raises `InputError` if it is not one of the run's epochs.
+        Raises `InputError` if no epoch comes before it.
         """
-        epoch = round(start * self.max_epochs)
-        if epoch >= self.max_epochs:
+        epoch = min(round(start * self.max_epochs), self.max_epochs - 1)
+        if epoch < 1:
             raise InputError(
-                f"regime.start={start:g} of trainer.max_epochs={self.max_epochs} is after the last "
-                "epoch: train longer, or start earlier"
+                f"regime.start={start:g} of trainer.max_epochs={self.max_epochs} leaves no epoch "
+                "before it: train longer, or start later"
             )
         return epoch
 

@@ -30,7 +30,8 @@ class DeferredReweighting(Plain):
         start: the fraction of the epochs after which the weights come in.
         beta: 0 means equal weights, near 1 the inverse class counts.
 
-    Raises `InputError` for a loss that gives one number for a batch only, as far as a trial shows.
+    Raises `InputError` if no epoch comes before the weights, and for a loss that gives only one
+    number for a batch, as far as a trial shows it.
     """
 
     def __init__(self, setting: Setting, *, start: float, beta: float, **rest: Any) -> None:

@@ -31,17 +31,12 @@ class ClassifierRetraining(Plain):
     Args:
         start: the fraction of the epochs after which the second stage begins.
 
-    Raises `InputError` if a stage would have no epoch.
+    Raises `InputError` if the first stage would have no epoch.
     """
 
     def __init__(self, setting: Setting, *, start: float, **rest: Any) -> None:
         super().__init__(setting, **rest)
         self.start = setting.epoch_at(start)
-        if self.start == 0:
-            raise InputError(
-                f"regime.start={start:g} of trainer.max_epochs={setting.max_epochs} leaves no "
-                "epoch for the first stage: train longer, or start later"
-            )
 
     def order(self, epoch: int) -> Tensor | None:
         if epoch < self.start:
