@@ -121,7 +121,9 @@ def main() -> None:
             for name, (_, epoch) in contenders.items():
                 taken = seconds(epoch, number)
                 times[name] += [taken] if number else []
-    print(f"{given.images} JPEGs of {given.side} x {given.side}, inputs {given.size} x {given.size}")
+    print(
+        f"{given.images} JPEGs of {given.side} x {given.side}, inputs {given.size} x {given.size}"
+    )
     print(f"cache filled in {filled:.1f} s; medians of {given.rounds} epochs\n")
     print("| loader | images/s | against torchvision with as many workers |\n| --- | --- | --- |")
     for name, (reference, _) in contenders.items():

@@ -59,7 +59,7 @@ def test_lists_and_tables_are_inspected_and_trained(
     assert {record.status for record in records.values()} == {"done"}
     assert records[3].class_names == ["0", "1", "2"]
     assert records[2].class_names == ["n", "p"]
-    assert "rows.csv, 4 features" in records[2].origin
+    assert "rows.csv; test part: 0.2 of each class; 4 features" in records[2].origin
 
 
 def test_an_image_that_cannot_be_decoded_ends_the_run_with_its_name(
