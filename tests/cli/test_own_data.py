@@ -59,7 +59,7 @@ def test_lists_and_tables_are_inspected_and_trained(
     assert {record.status for record in records.values()} == {"done"}
     assert records[3].class_names == ["0", "1", "2"]
     assert records[2].class_names == ["n", "p"]
-    assert "rows.csv, 4 features" in records[2].origin
+    assert "rows.csv; test part: 0.2 of each class; 4 features" in records[2].origin
 
 
 def test_an_image_that_cannot_be_decoded_ends_the_run_with_its_name(
@@ -72,7 +72,7 @@ def test_an_image_that_cannot_be_decoded_ends_the_run_with_its_name(
     assert "the run failed: images/test/bee/1.png (image file is truncated" in said
     assert main(["train", *SMALL, *QUICK, "data.cache_mb=1", "retry_failed=true"]) == 2
     said = capfd.readouterr().err
-    assert "1 of 27 images cannot be read, first images/test/bee/1.png" in said
+    assert "1 of 30 images cannot be read, first images/test/bee/1.png" in said
     assert "Traceback" not in said
 
 
@@ -82,7 +82,7 @@ def test_a_model_that_cannot_take_a_table_is_refused(
     (place / "rows.csv").write_text("x,y\n" + "1,a\n2,b\n" * 9)
     arguments = ("data=table", "data.archive=rows.csv", "data.target=y", "model=convnet")
     assert main(["train", *arguments, *QUICK]) == 2
-    assert "model=convnet cannot take inputs of shape (1,)" in capfd.readouterr().err
+    assert "a sample of this data has shape (1,); use model=mlp" in capfd.readouterr().err
     assert not (place / "runs").exists()
 
 

@@ -121,6 +121,34 @@ def table(
     source = Path(archive).expanduser()
     other = None if test is None else source.parent / Path(test).expanduser()
     frame = _read(source)
+    columns = _feature_columns(frame, target, drop, categorical)
+    if not columns:
+        raise InputError(f"{source} has no column beside data.target={target} and those of drop")
+    labels, names = _labels(source, frame[target])
+    if other is None:
+        held_out = hold_out(labels, test_share, names)
+        parts = [(source, frame[~held_out]), (source, frame[held_out])]
+        targets = labels[~held_out], labels[held_out]
+    else:
+        tested = _read(other)
+        for name in [target, *columns]:
+            if name not in tested.columns:
+                raise InputError(f"{other} has no column {name!r}, which {source} has; add it")
+        parts = [(source, frame), (other, tested)]
+        targets = labels, _labels(other, tested[target], names)[0]
+    if categorical is None:
+        categorical = [name for name in columns if not _is_numeric(frame[name].dtype)]
+    origin = f"{archive}; test part: {test or f'{test_share:g} of each class'}"
+    return _encoded(parts, columns, categorical, targets, names, origin)
+
+
+def _feature_columns(
+    frame: pd.DataFrame,
+    target: str,
+    drop: Sequence[str] | None,
+    categorical: Sequence[str] | None,
+) -> list[str]:
+    """The columns that are features; raises `InputError` for a name that is no column."""
     _check_column("data.target", target, list(frame.columns))
     rest = [name for name in frame.columns if name != target]
     for name in _listed("data.drop", drop):
@@ -128,64 +156,41 @@ def table(
     columns = [name for name in rest if name not in (drop or ())]
     for name in _listed("data.categorical", categorical):
         _check_column("data.categorical", name, columns)
-    if not columns:
-        raise InputError(f"{source} has no column beside data.target={target} and those of drop")
-    labels, names = _labels(source, frame[target])
-    if other is not None:
-        tested = _read(other)
-        for name in [target, *columns]:
-            if name not in tested.columns:
-                raise InputError(f"{other} has no column {name!r}, which {source} has; add it")
-        test_labels, _ = _labels(other, tested[target], names)
-        parts = [(source, frame), (other, tested)]
-    else:
-        held_out = hold_out(labels, test_share, names)
-        parts = [(source, frame[~held_out]), (source, frame[held_out])]
-        labels, test_labels = labels[~held_out], labels[held_out]
-    kinds = frame[columns].dtypes
-    chosen = (
-        [name for name in columns if not _is_numeric(kinds[name])]
-        if categorical is None
-        else list(categorical)
-    )
-    numeric = [name for name in columns if name not in chosen]
+    return columns
+
+
+def _encoded(
+    parts: Sequence[tuple[Path, pd.DataFrame]],
+    columns: Sequence[str],
+    categorical: Sequence[str],
+    targets: tuple[Indices, Indices],
+    class_names: tuple[str, ...],
+    origin: str,
+) -> Table:
+    """Numbers and categories of the training and the test part, one below the other."""
+    numeric = [name for name in columns if name not in categorical]
     numbers = [_numbers(file, part, numeric) for file, part in parts]
-    categories = [_categories(name, *(part[name] for _, part in parts)) for name in chosen]
     gaps = np.isnan(numbers[0]).sum(axis=0)
+    coded = {name: _categories(name, *(part[name] for _, part in parts)) for name in categorical}
+    rows = sum(len(part) for _, part in parts)
+    codes = np.array([column for column, _ in coded.values()], np.int64).reshape(-1, rows).T
     features = [
         *numeric,
         *(f"{name} {MISSING}" for name, gap in zip(numeric, gaps, strict=True) if gap > 0),
-        *(
-            f"{name}={word}"
-            for name, (_, words) in zip(chosen, categories, strict=True)
-            for word in words
-        ),
+        *(f"{name}={word}" for name, (_, words) in coded.items() for word in words),
     ]
-    codes = [column for column, _ in categories]
-    stacked = np.stack(codes, axis=1) if codes else np.empty((len(labels) + len(test_labels), 0))
+    unseen = int((codes[len(targets[0]) :] < 0).any(axis=1).sum())
+    note = f"; {unseen} test rows hold categories that training rows do not" if unseen else ""
     return Table(
         numbers=np.concatenate(numbers),
-        categories=stacked.astype(np.int64),
-        sizes=tuple(len(words) for _, words in categories),
-        train_targets=labels,
-        test_targets=test_labels,
-        class_names=names,
+        categories=codes,
+        sizes=tuple(len(words) for _, words in coded.values()),
+        train_targets=targets[0],
+        test_targets=targets[1],
+        class_names=class_names,
         feature_names=tuple(features),
-        origin=_origin(archive, test, test_share, len(features), stacked[len(labels) :]),
+        origin=f"{origin}; {len(features)} features{note}",
     )
-
-
-def _origin(
-    archive: str | Path,
-    test: str | None,
-    test_share: float,
-    features: int,
-    tested: NDArray[Any],
-) -> str:
-    where = f"{test}" if test else f"{test_share:g} of each class"
-    unseen = int((tested < 0).any(axis=1).sum())
-    note = f"; {unseen} test rows hold categories that training rows do not" if unseen else ""
-    return f"{archive}, {features} features; test part: {where}{note}"
 
 
 def _read(source: Path) -> pd.DataFrame:
