@@ -10,15 +10,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from scipy.stats import chisquare
 from torch.nn.functional import cross_entropy, one_hot
 
+from lossbench.application import compose
 from lossbench.config import Run, digest, identity_of
 from lossbench.errors import InputError
 from lossbench.losses import create_loss
 from lossbench.records import read_record
 from lossbench.seeding import derive_seed, generator
-from lossbench.sweeps.plan import is_cell
+from lossbench.sweeps.plan import make_plan
 from lossbench.training import objective
 from lossbench.training.regimes import CutMix, Remix, Resampling, Setting
 from lossbench.training.run import Training, execute
@@ -335,7 +337,18 @@ def test_the_regime_is_part_of_the_identity_and_plain_is_not(
     assert run_of(tmp_path, "regime.ema_decay=0.999").identity == built["ema"].run.identity
     own = run_of(tmp_path, "regime._target_=tests.training.own_regime.Mirrored")
     assert "_source_" in identity_of(own.config)["regime"]
-    assert not is_cell("regime")
+
+
+def test_a_regime_is_part_of_an_arm(tmp_path: Path) -> None:
+    arms = {"ldam_drw": {"loss": "ldam", "model.head": "cosine", "regime": "drw"}, "plain": {}}
+    given = OverridesParser.create().parse_overrides(["data=digits", f"runs_dir={tmp_path}"])
+    ldam, plain = (entry.run for entry in make_plan(given, arms, compose))
+    assert (ldam.config["regime"]["name"], plain.config["regime"]["name"]) == ("drw", "plain")
+    assert ldam.cell == plain.cell
+    swept = OverridesParser.create().parse_overrides(["regime=plain,drw", f"runs_dir={tmp_path}"])
+    planned = make_plan(swept, None, compose)
+    assert len({entry.run.arm for entry in planned}) == 2
+    assert len({entry.run.cell for entry in planned}) == 1
 
 
 def test_the_prior_that_a_model_has_learned(built: dict[str, Training]) -> None:

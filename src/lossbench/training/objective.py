@@ -132,7 +132,7 @@ def refuse_scalar(loss: Loss, num_classes: int, parts: Parts) -> None:
     head = given if needs_features(loss) else {}
     try:
         with torch.no_grad():
-            weighted_mean(frozen(loss), logits, parts, **head)
+            weighted_mean(frozen(copy.deepcopy(loss)), logits, parts, **head)
     except PerSampleLossError as error:
         raise InputError(str(error)) from error
     except Exception:
