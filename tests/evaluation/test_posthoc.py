@@ -193,16 +193,16 @@ def test_thresholds_of_two_classes_are_the_best_cut_of_the_roc_curve() -> None:
 @pytest.mark.parametrize("decimals", [6, 0])  # 0: many ties, as in half precision
 @pytest.mark.parametrize("seed", range(5))
 def test_no_threshold_of_a_single_class_can_be_bettered(seed: int, decimals: int) -> None:
-    prior = np.array([0.5, 0.2, 0.2, 0.0, 0.1])
-    log_likelihood, targets = population(prior, 60, seed=seed)
-    logits = np.round(log_likelihood + 3 * prior, decimals)
+    prior = np.array([0.3, 0.2, 0.2, 0.0, 0.1, 0.1, 0.05, 0.05])
+    log_likelihood, targets = population(prior, 80, seed=seed)
+    logits = np.round(log_likelihood + 40 * prior, decimals)  # rare classes start far behind
     offsets = fit_thresholds(logits, targets)
     reached = recall_mean(logits + offsets, targets)
     assert reached >= recall_mean(logits, targets)
     assert offsets[3] == 0  # it has no samples
-    for label in (0, 1, 2, 4):
-        for change in np.arange(-8, 8, 0.02):
-            other = offsets + change * np.eye(5)[label]
+    for label in (0, 1, 2, 4, 5, 6, 7):
+        for change in np.arange(-8, 8, 0.04):
+            other = offsets + change * np.eye(8)[label]
             assert recall_mean(logits + other, targets) <= reached + 1e-12
 
 
@@ -285,7 +285,7 @@ def test_what_cannot_be_applied_is_left_out(splits) -> None:
 
 
 def test_tau_normalization_takes_the_raw_logits_and_then_only_decides(splits) -> None:
-    head = Head(np.diag([2.0, 1.0, 0.5, 0.3]), np.ones(4))
+    head = Head(np.diag([2.0, 1.0, 0.5, 0.3]), np.array([4.0, 0.0, 0.0, -4.0]))
     raw = Head(head.weight, head.bias, {split: z for split, (z, _) in splits.items()})
     deployed = {split: (z / 7, y) for split, (z, y) in splits.items()}
     plain, _ = posthoc_matrix(splits["val"], splits["test"], head=head, **FACTS)
