@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from lossbench.errors import InputError
-from lossbench.models import MLP, CifarResNet, ConvNet, build_classifier
+from lossbench.models import MLP, CifarResNet, ConvNet, LeNet, WideResNet, build_classifier
 
 BACKBONES = {
     "mlp": MLP,
@@ -16,6 +16,8 @@ BACKBONES = {
     "convnet": ConvNet,
     "convnet_narrow": partial(ConvNet, width=4),
     "resnet_20": partial(CifarResNet, depth=20),
+    "wide_resnet_10_2": partial(WideResNet, depth=10, widen_factor=2, dropout=0.3),
+    "lenet": LeNet,
 }
 SHAPES = [(1, 8, 8), (1, 28, 28), (3, 32, 32), (3, 17, 23), (2, 1, 1)]
 
@@ -69,6 +71,52 @@ def test_resnet_has_the_parameters_of_the_paper(depth, published_millions):
     assert len(weighted_layers) == depth
 
 
+@pytest.mark.parametrize(
+    ("depth", "widen_factor", "published_millions"),
+    [(28, 10, 36.5), (40, 4, 8.9), (40, 2, 2.2), (16, 8, 11.0), (22, 8, 17.2), (40, 1, 0.6)],
+)
+def test_wide_resnet_has_the_parameters_of_the_paper(depth, widen_factor, published_millions):
+    """Zagoruyko & Komodakis (BMVC 2016), tables 3 and 4."""
+    make = partial(WideResNet, depth=depth, widen_factor=widen_factor)
+    with torch.device("meta"):
+        model = build_classifier(make, "linear", input_shape=(3, 32, 32), num_classes=10, seed=0)
+    assert round(parameters(model) / 1e6, 1) == published_millions
+    widening = {f"backbone.blocks.{stage * (depth - 4) // 6}.shortcut" for stage in range(3)}
+    layers = {p for p, m in model.named_modules() if isinstance(m, nn.Conv2d)}
+    # widened by 1, the first stage is as wide as the stem and needs no shortcut of its own
+    expected = widening if widen_factor > 1 else widening - {"backbone.blocks.0.shortcut"}
+    assert {p for p in layers if "shortcut" in p} == expected
+    assert len(layers - expected) == depth - 3
+
+
+def test_wide_resnet_block_is_the_formula_of_the_paper():
+    block = WideResNet((3, 8, 8), depth=10, widen_factor=2).blocks[1].eval()
+    x = torch.randn(2, 32, 7, 7, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        a = nn.functional.relu(block.norm1(x))
+        inner = nn.functional.relu(block.norm2(block.conv1(a)))
+        expected = block.conv2(inner) + nn.functional.conv2d(a, block.shortcut.weight, stride=2)
+        torch.testing.assert_close(block(x), expected)
+
+
+def test_lenet_on_mnist_is_caffes():
+    """520 + 25,050 + 400,500 + 5,010 parameters; a 28-pixel side becomes 24, 12, 8, 4."""
+    model = build_classifier(LeNet, "linear", input_shape=(1, 28, 28), num_classes=10, seed=0)
+    assert parameters(model) == 520 + 25_050 + 400_500 + 5_010
+    weight = model.backbone.full.weight
+    assert weight.var().item() == pytest.approx(1 / 800, rel=0.02)
+
+
+def test_lenet_sees_a_small_image_in_a_frame_of_zeros():
+    small = LeNet((1, 8, 11)).eval()
+    image = torch.randn(2, 1, 8, 11)
+    framed = nn.functional.pad(image, (2, 3, 4, 4))
+    with torch.no_grad():
+        whole = LeNet((1, 16, 16)).eval()
+        whole.load_state_dict(small.state_dict())
+        torch.testing.assert_close(small(image), whole(framed))
+
+
 def test_resnet_shortcut_is_every_second_pixel_between_zero_channels():
     """With its last norm at zero, a block is the ReLU of its shortcut."""
     backbone = CifarResNet((3, 8, 8), depth=8)
@@ -113,6 +161,9 @@ def test_convnet_counts():
     [
         (partial(CifarResNet, depth=33), "model.depth is 33"),
         (partial(CifarResNet, depth=2), "model.depth is 2"),
+        (partial(WideResNet, depth=30), "model.depth is 30"),
+        (partial(WideResNet, widen_factor=0), "model.widen_factor is 0"),
+        (partial(WideResNet, dropout=1.0), "model.dropout is 1.0"),
         (partial(ConvNet, width=0), "model.width is 0"),
         (partial(MLP, hidden=[]), r"model.hidden is \[\]"),
         (partial(MLP, hidden=[8, 0]), r"model.hidden is \[8, 0\]"),
@@ -123,7 +174,14 @@ def test_bad_options_are_named(make, message):
         make((1, 8, 8))
 
 
-@pytest.mark.parametrize("name", ["mlp", "convnet", "resnet_8"])
+@pytest.mark.parametrize("make", [ConvNet, CifarResNet, WideResNet, LeNet])
+def test_image_backbones_refuse_vectors_and_mlp_takes_them(make):
+    with pytest.raises(InputError, match=r"sample of this data has shape \(30,\); use model=mlp"):
+        make((30,))
+    assert MLP((30,))(torch.zeros(2, 30)).shape == (2, 128)
+
+
+@pytest.mark.parametrize("name", ["mlp", "convnet", "resnet_8", "lenet"])
 def test_learns_digits(name):
     """The embedded digits: held-out accuracy above 0.9 after a few passes with plain SGD."""
     from sklearn.datasets import load_digits
@@ -131,7 +189,12 @@ def test_learns_digits(name):
     pixels, labels = load_digits(return_X_y=True)
     images = torch.tensor(pixels, dtype=torch.float32).reshape(-1, 1, 8, 8) / 8 - 1
     target = torch.tensor(labels, dtype=torch.int64)
-    make = {"mlp": MLP, "convnet": ConvNet, "resnet_8": partial(CifarResNet, depth=8)}[name]
+    make = {
+        "mlp": MLP,
+        "convnet": ConvNet,
+        "resnet_8": partial(CifarResNet, depth=8),
+        "lenet": LeNet,
+    }[name]
     model = build_classifier(make, "linear", input_shape=(1, 8, 8), num_classes=10, seed=0)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
     order = torch.Generator().manual_seed(0)

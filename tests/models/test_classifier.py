@@ -106,10 +106,42 @@ def test_a_users_backbone_without_out_features_is_told_so(stated):
         build_classifier(own, "linear", input_shape=SHAPE, num_classes=3, seed=0)
 
 
-def test_models_know_nothing_of_losses_or_lightning():
+class Unfitting(OwnBackbone):
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return super().forward(images)[:, :5]
+
+
+@pytest.mark.parametrize(
+    ("made", "shape", "message"),
+    [
+        (OwnBackbone, (1, 9, 9), r"cannot take samples of shape \(1, 9, 9\) \(mat1 and mat2"),
+        (Unfitting, SHAPE, r"returned \(2, 5\) for 2 samples .* must .* of shape \(2, 12\)"),
+    ],
+)
+def test_a_users_backbone_is_tried_out_before_anything_is_trained(made, shape, message):
+    own = partial(made, out_features=12)
+    with pytest.raises(InputError, match=f"backbone {made.__name__} {message}"):
+        build_classifier(own, "linear", input_shape=shape, num_classes=3, seed=0)
+
+
+def test_convolutions_compute_in_channels_last_and_only_rounding_changes():
+    model = build("linear", seed=0).eval()
+    maps = []
+    model.backbone.layers.register_forward_hook(lambda *call: maps.append(call[2]))
+    images = torch.randn(5, 1, 32, 32)
+    with torch.no_grad():
+        logits = model(images)
+        plain = model.to(memory_format=torch.contiguous_format)(images)
+    assert maps[0].is_contiguous(memory_format=torch.channels_last)
+    assert maps[1].is_contiguous()
+    torch.testing.assert_close(logits, plain, rtol=1e-4, atol=1e-5)
+
+
+def test_models_know_nothing_of_losses_or_lightning_and_load_no_library_unasked():
     code = (
         "import sys, lossbench.models;"
-        "print([m for m in sys.modules if m.startswith('lossbench.losses') or 'lightning' in m])"
+        "print([m for m in sys.modules if m.startswith('lossbench.losses') or 'lightning' in m"
+        " or m in ('torchvision', 'timm')])"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert result.stdout.strip() == "[]", result.stderr
