@@ -76,7 +76,8 @@ def test_metrics_against_scikit_learn() -> None:
     rng = np.random.default_rng(3)
     noisy = rng.random(200) < 0.2
     suspicion = rng.normal(size=200) + noisy
-    probability = np.clip((suspicion + 0.2).round(1), 0, 1)
+    of_class = rng.normal(0, 0.5, 2)[rng.integers(0, 2, 200)]
+    probability = np.clip((suspicion + of_class).round(1), 0, 1)
     found = label_noise_metrics(probability, suspicion, noisy)
     precision, recall, f1, _ = precision_recall_fscore_support(
         noisy, probability > 0.5, average="binary"
