@@ -86,6 +86,15 @@ FACTS = {
         )
         for group in ("head", "mid", "tail")
     },
+    **{
+        f"label_noise/{name}": Metric(f"{words} of flagged labels", True, "fraction")
+        for name, words in (
+            ("precision", "precision"),
+            ("recall", "recall"),
+            ("f1", "F1"),
+            ("average_precision", "average precision"),
+        )
+    },
     "loss/cross_entropy": Metric("cross-entropy", False, "nats"),
     "loss/objective": Metric("training objective", False),
     "running/objective": Metric("running training objective", False),
