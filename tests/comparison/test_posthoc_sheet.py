@@ -10,9 +10,9 @@ import pytest
 from lossbench.comparison.compare import evaluate
 from lossbench.comparison.posthoc import with_posthoc
 from lossbench.comparison.tables import posthoc_sheet
-from lossbench.config import POSTHOC
 from lossbench.errors import InputError
 from lossbench.records import read_study
+from lossbench.settings import POSTHOC
 from tests.comparison.synthetic import edit_record, runs_of, write_synthetic_study
 
 GAIN = 0.05

@@ -12,7 +12,6 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import balanced_accuracy_score, f1_score, log_loss, roc_curve
 
 from lossbench.comparison.posthoc import TAGS
-from lossbench.config import POSTHOC
 from lossbench.evaluation import evaluate
 from lossbench.evaluation.posthoc import (
     TAUS,
@@ -25,6 +24,7 @@ from lossbench.evaluation.posthoc import (
     tau_normalization,
 )
 from lossbench.evaluation.thresholds import fit_thresholds
+from lossbench.settings import POSTHOC
 
 LONG_TAIL = np.array([0.6, 0.25, 0.1, 0.05])
 UNIFORM = np.full(4, 0.25)

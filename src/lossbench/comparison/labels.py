@@ -13,8 +13,9 @@ from typing import Any
 
 import pandas as pd
 
-from lossbench.config import NEUTRAL, NOT_IDENTITY, leaves
+from lossbench.config import NEUTRAL, NOT_IDENTITY
 from lossbench.records import Record
+from lossbench.settings import leaves
 
 AXES = ("arm", "loss", "model")
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from lossbench.config import POSTHOC
 from lossbench.errors import InputError, unknown
 from lossbench.records import Record
+from lossbench.settings import POSTHOC
 
 TAGS = {
     "accuracy": "cls/accuracy",
