@@ -23,6 +23,7 @@ FAMILIES = {
     "efficientnet_b0": (2, 16, 16),
     "convnext_tiny": (3, 32, 32),
     "googlenet": (1, 28, 28),
+    "regnet_y_400mf": (3, 32, 32),
 }
 
 
@@ -201,11 +202,14 @@ def test_trained_weights_unpickle_nothing_but_tensors(downloaded):
 @pytest.mark.slow
 @pytest.mark.parametrize("shape", [(3, 32, 32), (1, 28, 28), (3, 64, 64)], ids=str)
 def test_every_torchvision_network_is_built_or_refused_clearly(shape):
-    """On the meta device, where shapes are computed and nothing else."""
+    """On the meta device, where shapes are computed and nothing else.
+
+    RegNets compute their widths with tensors, so they cannot be built there.
+    """
     from torchvision import models
 
     refused = {}
-    for name in models.list_models(module=models):
+    for name in models.list_models(module=models, exclude="regnet*"):
         try:
             with torch.device("meta"):
                 model = build(partial(from_torchvision, architecture=name), shape)
