@@ -144,6 +144,7 @@ def test_only_a_factor_that_cannot_be_met_is_worth_a_word() -> None:
         assert "imbalance.factor=141 cannot be met" in said
         assert said.endswith("the factor is 140")
     assert shortfall(None, np.array([9, 1])) is None  # counts, none
+    assert shortfall(100, np.array([9, 2])) is None  # a profile of one's own: nothing was clipped
 
 
 @pytest.mark.parametrize("profile", [exponential, step, linear])
