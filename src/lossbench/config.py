@@ -184,16 +184,27 @@ def regime_words(regime: Config) -> list[str]:
     """The regime with what its own file says otherwise; nothing for plain training."""
     if not regime:
         return []
-    name = name_of(regime)
-    file = folder("configs") / "regime" / f"{name}.yaml"
-    defaults = shipped(file) if file.is_file() else {}
+    words = with_changes("regime", regime)
+    return [] if words == "plain" else [words]
+
+
+def with_changes(group: str, chosen: Config, *silent: str) -> str:
+    """The name of the ``chosen`` part, with the keys that its file in configs/``group`` has not so.
+
+    Such as ``convnet(width=4)``. A part without a file there is named alone, ``silent`` keys never.
+    """
+    name = name_of(chosen)
+    file = folder("configs") / group / f"{name}.yaml"
+    if not file.is_file():
+        return name
+    defaults = shipped(file)
     changed = {
         key: value
-        for key, value in regime.items()
-        if key not in ("name", "_target_") and value is not None and value != defaults.get(key)
+        for key, value in chosen.items()
+        if key not in ("name", "_target_", *silent) and value not in (None, defaults.get(key))
     }
     inside = ", ".join(f"{key}={value}" for key, value in changed.items())
-    return [] if name == "plain" and not changed else [f"{name}({inside})" if inside else name]
+    return f"{name}({inside})" if inside else name
 
 
 @cache
@@ -240,7 +251,7 @@ def cell_label(config: Config) -> str:
             name_of(config["data"]),
             imbalance_label(config),
             *noise_label(config),
-            name_of(config["model"]),
+            with_changes("model", config["model"], "head"),
             f"{epochs} epoch{'s' * (epochs != 1)}",
         )
     )

@@ -48,7 +48,7 @@ def add_labels(table: pd.DataFrame, records: Sequence[Record], by: str) -> pd.Da
 
 def _without_model(cell: str, model: str) -> str:
     """The cell's label without the part that names the backbone."""
-    return " | ".join(part for part in cell.split(" | ") if part != model)
+    return " | ".join(part for part in cell.split(" | ") if part.partition("(")[0] != model)
 
 
 def _differences(records: Sequence[Record]) -> list[str]:
