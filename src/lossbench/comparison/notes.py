@@ -9,6 +9,7 @@ from lossbench.comparison.compare import balanced_validation
 from lossbench.comparison.metrics import GRADIENT
 from lossbench.comparison.pairing import REQUIRED
 from lossbench.comparison.table import finished
+from lossbench.config import noise_label
 from lossbench.records import Record
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ def measured(comparison: Comparison) -> list[str]:
         "Every number is of the last epoch. The test set was evaluated once per run, after the "
         "last epoch, and chose nothing.",
         _validation(records),
+        *_data(records),
         f"n is {least}{'' if least == most else f' to {most}'} finished runs (seeds) per "
         f"{comparison.by}; ± is the standard error of the mean over seeds.",
         _pairing(comparison),
@@ -51,6 +53,17 @@ def _validation(records: Sequence[Record]) -> str:
     if any(record.priors.get("val") for record in records):
         return "Validation has the prior of the training set."
     return "There is no validation set."
+
+
+def _data(records: Sequence[Record]) -> list[str]:
+    """Where the data are not what was asked for, and whose labels are wrong."""
+    said = [f"{note}." for note in sorted({note for record in records for note in record.notes})]
+    if any(noise_label(record.config()) for record in records):
+        said.append(
+            "Where a cell names a noise, that share of the training labels is wrong; class counts "
+            "and class weights are those of the labels given. Validation and test are clean."
+        )
+    return said
 
 
 def _pairing(comparison: Comparison) -> str:

@@ -38,12 +38,13 @@ class BatchLoader:
             (N, F) float32.
         targets: (N,) int64.
         ids: (N,) int64.
-        batch_size: images per batch; the last batch may be smaller.
+        batch_size: images per batch; the last batch may be smaller. With a seed, which is to say in
+            training, a last batch of one image joins the one before: of one, BatchNorm has no
+            variance.
         mean: C values, of pixels in [0, 1]; None leaves the inputs as they are.
         std: C values, or None.
         augmentation: None changes nothing; needs ``seed``.
         seed: None means in order.
-        drop_last: leave out a last batch that is smaller.
         order: from an epoch to (N,) int64 places in ``images`` on the CPU, among which a place may
             occur often or never, or to None for the seeded permutation. There an image's
             augmentation is drawn by its place in the epoch: each time it occurs has its own.
@@ -60,7 +61,6 @@ class BatchLoader:
         std: Sequence[float] | None,
         augmentation: Augmentation | None = None,
         seed: int | None = None,
-        drop_last: bool = False,
         order: EpochOrder | None = None,
     ) -> None:
         if augmentation is not None and seed is None:
@@ -69,7 +69,6 @@ class BatchLoader:
         self.batch_size = batch_size
         self.augmentation = augmentation or Augmentation()
         self.seed = seed
-        self.drop_last = drop_last
         self.order = order
         self._scale = self._shift = None
         if mean is not None and std is not None:
@@ -98,8 +97,16 @@ class BatchLoader:
         return self
 
     def __len__(self) -> int:
-        whole, rest = divmod(len(self.images), self.batch_size)
-        return whole + (rest > 0 and not self.drop_last)
+        return len(self._cuts)
+
+    @property
+    def _cuts(self) -> list[slice]:
+        """The batches, as parts of an epoch's order."""
+        size = len(self.images)
+        starts = list(range(0, size, self.batch_size))
+        if self.seed is not None and len(starts) > 1 and size - starts[-1] == 1:
+            starts.pop()
+        return [slice(start, end) for start, end in zip(starts, [*starts[1:], size], strict=True)]
 
     def __iter__(self) -> Iterator[Batch]:
         # a generator: the epoch is read at the first batch, not when the iterator is made
@@ -113,9 +120,8 @@ class BatchLoader:
 
     def pixel_batches(self, epoch: int) -> Iterator[Batch]:
         """The batches of ``epoch`` as uint8 pixels, augmented but not normalised; or features."""
-        stop = len(self) * self.batch_size
+        cuts = self._cuts
         if self.seed is None:
-            cuts = [slice(at, at + self.batch_size) for at in range(0, stop, self.batch_size)]
             for cut, pixels in zip(cuts, self._pick(cuts, epoch), strict=True):
                 yield pixels, self.targets[cut], self.ids[cut]
             return
@@ -125,12 +131,12 @@ class BatchLoader:
         # what an image's augmentation is drawn by: a sample drawn twice is augmented twice
         keys = order if given is None else torch.arange(len(order))
         draws = _epoch_draws(len(self.images), self.augmentation, self.seed, epoch)[keys].to(device)
-        chosen = [part.to(device) for part in order[:stop].split(self.batch_size)]
-        changes = draws[:stop].split(self.batch_size)
-        names = None if given is None else keys[:stop].split(self.batch_size)
+        places = order.to(device)
+        chosen = [places[cut] for cut in cuts]
+        names = None if given is None else [keys[cut] for cut in cuts]
         picks = self._pick(chosen, epoch, names)
-        for picked, pixels, change in zip(chosen, picks, changes, strict=True):
-            augmented = augment(pixels, change, self.augmentation)
+        for cut, picked, pixels in zip(cuts, chosen, picks, strict=True):
+            augmented = augment(pixels, draws[cut], self.augmentation)
             yield augmented, self.targets.index_select(0, picked), self.ids.index_select(0, picked)
 
     def _pick(

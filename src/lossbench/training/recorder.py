@@ -18,7 +18,7 @@ import pytorch_lightning as pl
 import torch
 
 from lossbench import targets
-from lossbench.config import Run, imbalance_label, name_of
+from lossbench.config import Run, imbalance_label, name_of, noise_label
 from lossbench.data.datamodule import LossbenchDataModule
 from lossbench.evaluation.histograms import LOG10_LOSS_EDGES, reweight
 from lossbench.evaluation.probabilities import cross_entropy
@@ -271,6 +271,8 @@ def hparams(run: Run) -> dict[str, ColumnValue]:
         "factor": config["imbalance"].get("factor"),
         "model": run.model,
         "head": config["model"]["head"],
+        "regime": name_of(config["regime"]),
+        "label_noise": ", ".join(noise_label(config)) or "none",
         "optimizer": name_of(config["optimizer"]),
         "learning_rate": config["optimizer"].get("lr"),
         "weight_decay": config["optimizer"].get("weight_decay"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ from lossbench.data.preparation import PreparedData
 from lossbench.evaluation.classification import recalls
 from lossbench.evaluation.histograms import LOG10_LOSS_EDGES, reweight
 from lossbench.evaluation.posthoc import Head, posthoc_matrix
-from lossbench.models.heads import LinearHead
+from lossbench.models import Classifier
 from lossbench.records import files
 from lossbench.records.record import ARRAYS, OUTPUTS
 from lossbench.tensorboard import figures
@@ -60,12 +61,13 @@ def final_metrics(
     return {key: value if math.isfinite(value) else None for key, value in sorted(found.items())}
 
 
-def linear_head(model: torch.nn.Module) -> dict[str, np.ndarray]:
+def linear_head(model: Classifier) -> dict[str, np.ndarray]:
     """``weight`` (C, F) and ``bias`` (C,), float32, of a model with a linear head; else nothing."""
-    head = getattr(model, "head", None)
-    if not isinstance(head, LinearHead):
+    head: Any = model.head
+    if getattr(head, "bias", None) is None:
         return {}
-    return {name: value.detach().float().cpu().numpy() for name, value in head.named_parameters()}
+    parts = {"weight": head.weight, "bias": head.bias}
+    return {name: value.detach().float().cpu().numpy() for name, value in parts.items()}
 
 
 def posthoc(

@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 
 from lossbench.config import Run
+from lossbench.data import label_noise
 from lossbench.data.configured import notes, prepared_data
 from lossbench.data.datamodule import LossbenchDataModule
 from lossbench.data.loader import first_batches_fingerprint
@@ -181,7 +182,8 @@ class Training:
         further = gradients | regime | posthoc | found.metrics
         kind = self.run.config["model"]["head"]
         metrics = results.final_metrics(measured, outputs, counts, kind, further)
-        results.write_arrays(folder, measured, arrays | found.arrays)
+        noise = label_noise.record_arrays(self.prepared)
+        results.write_arrays(folder, measured, arrays | found.arrays | noise)
         results.write_outputs(folder, measured, outputs, head)
         if recorder.samples is not None:
             recorder.samples.write(folder)

@@ -10,14 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from lossbench.errors import InputError
+from lossbench.evaluation.posthoc import choose_tau
 from lossbench.models import Classifier
 from lossbench.seeding import derive_seed
 from lossbench.training import objective
 from lossbench.training.passes import Outputs
 from lossbench.training.regimes.plain import Plain, Setting
 from lossbench.training.regimes.rebalancing import class_shares, resampled
-
-TAUS = np.linspace(0, 2, 21)  # what a null tau is chosen from
 
 
 class ClassifierRetraining(Plain):
@@ -68,7 +67,7 @@ class ClassifierRetraining(Plain):
 class ScaledHead(nn.Module):
     """``s_c z_c``: the logits z of a head, each times a learned scale; the scales start at 1.
 
-    ``weight`` (C, F) is that of the head with each row times its scale.
+    ``weight`` (C, F) and ``bias`` (C,) are those of the head, each class times its scale.
     """
 
     def __init__(self, head: nn.Module) -> None:
@@ -80,6 +79,10 @@ class ScaledHead(nn.Module):
     @property
     def weight(self) -> Tensor:
         return self.head.get_parameter("weight") * self.scale[:, None]
+
+    @property
+    def bias(self) -> Tensor:
+        return self.head.get_parameter("bias") * self.scale
 
     def forward(self, features: Tensor) -> Tensor:
         """Logits ``(N, C)`` of features ``(N, F)``."""
@@ -114,7 +117,7 @@ class TauNormalization(Plain):
 
     Args:
         tau: 0 drops the bias only, 1 makes all rows equally long. None chooses the value with the
-            highest balanced accuracy on validation from 0, 0.1 ... 2, the smallest of the best.
+            highest balanced accuracy on validation, as the post-hoc method does (`choose_tau`).
 
     Raises `InputError` for a head that is not linear, and for None without validation.
     """
@@ -146,7 +149,9 @@ class TauNormalization(Plain):
         tau = self.tau
         if tau is None:
             assert validation is not None
-            tau = best_tau(validation(), length.cpu())
+            outputs, of_class = validation(), length.cpu().numpy()
+            logits = outputs.logits.numpy()
+            tau = choose_tau(lambda tau: logits / of_class**tau, outputs.targets.numpy())
         head.weight /= (length**tau)[:, None]
         return {"val/regime/tau": tau} if self.tau is None else {}
 
@@ -157,18 +162,6 @@ class TauNormalization(Plain):
         """
         last = self.epoch == self.setting.max_epochs - 1
         return balanced(self.setting) if last else None
-
-
-def best_tau(outputs: Outputs, length: Tensor) -> float:
-    """The tau of `TAUS` whose argmax of z_c / length_c^tau has the highest mean recall."""
-    targets = outputs.targets.numpy()
-    counts = np.bincount(targets, minlength=len(length))
-    found = []
-    for tau in TAUS:
-        right = (outputs.logits / length**tau).argmax(dim=1).numpy() == targets
-        hits = np.bincount(targets, weights=right, minlength=len(length))
-        found.append((hits[counts > 0] / counts[counts > 0]).mean())
-    return round(float(TAUS[int(np.argmax(found))]), 1)
 
 
 def balanced(setting: Setting) -> Tensor:
