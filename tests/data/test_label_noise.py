@@ -44,7 +44,7 @@ def test_the_share_of_each_class_is_exact_and_only_training_labels_are_touched(
     assert clean.clean_targets is None
     np.testing.assert_array_equal(noisy.clean_targets, clean.train.targets)
     np.testing.assert_array_equal(noisy.train.ids, clean.train.ids)
-    np.testing.assert_array_equal(noisy.train.images, clean.train.images)
+    np.testing.assert_array_equal(noisy.train.inputs, clean.train.inputs)
     np.testing.assert_array_equal(noisy.image_counts, clean.class_counts)
     for label, count in enumerate(clean.class_counts):
         given = noisy.train.targets[noisy.clean_targets == label]

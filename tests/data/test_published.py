@@ -186,7 +186,7 @@ def test_every_data_file_prepares_a_run(sample: Sample, web: Callable[[Sample], 
     prepared, settings = prepared_data(config)
     assert config["data"]["name"] == sample.source
     assert prepared.class_counts.tolist() == [1] * len(whole.class_names)
-    np.testing.assert_array_equal(prepared.test.images, whole.test_images)
+    np.testing.assert_array_equal(prepared.test.inputs, whole.test_images)
     colour_photographs = sample.source.startswith("cifar")
     assert settings.batch_size == 128
     assert settings.augmentation.flip is colour_photographs

@@ -171,6 +171,6 @@ def test_the_images_of_the_highest_losses_are_shown(
         losses = np.logaddexp.reduce(z, axis=1) - z[np.arange(len(z)), part.targets]
         images, labels = shown[split]
         for image, label, row in zip(images, labels, np.argsort(-losses), strict=False):
-            assert np.array_equal(image, part.images[row])
+            assert np.array_equal(image, part.inputs[row])
             assert label == f"{part.targets[row]}\n→ {z[row].argmax()}\n{losses[row]:.2f}"
         assert len(images) == 24

@@ -232,7 +232,8 @@ def test_the_scale_makes_the_first_gradients_equal(make_run, precision: str) -> 
     metrics = read_record(run.folder).metrics
     assert metrics[SCALE] > 5  # at the start mae's gradient is p_y times cross-entropy's
     # five batches in the epoch: the same as for the scale, and hardly a step in between
-    assert metrics[SCALE] * metrics[FIRST] == pytest.approx(1, rel=1e-4)
+    within = 1e-3 if precision == "bf16-mixed" else 1e-4
+    assert metrics[SCALE] * metrics[FIRST] == pytest.approx(1, rel=within)
 
 
 @pytest.mark.parametrize(

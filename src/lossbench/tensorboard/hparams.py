@@ -27,6 +27,8 @@ COLUMNS: Mapping[str, type] = MappingProxyType(
         "factor": float,
         "model": str,
         "head": str,
+        "regime": str,
+        "label_noise": str,
         "optimizer": str,
         "learning_rate": float,
         "weight_decay": float,
