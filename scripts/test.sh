@@ -19,5 +19,6 @@ fi
 ruff check .
 mypy
 workers=$(python -c "from lossbench.sweeps.launcher import cores; print(cores())")
-# loadfile: the tests of a file share its slow fixtures
-pytest -n "$workers" --dist loadfile "$@"
+# loadfile: the tests of a file share its slow fixtures; no reorder: the long files, in tests/cli,
+# begin first
+pytest -n "$workers" --dist loadfile --no-loadscope-reorder "$@"
