@@ -62,6 +62,13 @@ def test_the_table_has_a_row_per_loss_and_a_column_per_method_that_was_measured(
     assert rows["focal"][0] == rows["focal"][1]
 
 
+def test_another_arm_with_the_loss_of_the_baseline_is_not_taken_for_it(study: Path) -> None:
+    for run in runs_of(study, "focal"):
+        edit_record(run, loss="cross_entropy")
+    arms = {r.arm for r in with_posthoc(read_study(study), ["logit_adjustment"], "cross_entropy")}
+    assert arms == {"cross_entropy", "focal", "cross_entropy + logit adjustment"}
+
+
 def test_what_cannot_be_derived_is_refused(study: Path) -> None:
     records = read_study(study)
     with pytest.raises(InputError, match=r"posthoc.*temprature.*temperature"):

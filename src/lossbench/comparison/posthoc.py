@@ -58,14 +58,18 @@ def tag_of(split: str, method: str, metric: str) -> str:
 def with_posthoc(records: Sequence[Record], methods: Sequence[str], baseline: str) -> list[Record]:
     """``records``, and each finished run of the arm ``baseline`` again under each of ``methods``.
 
+    ``baseline`` may be the name of a loss, if only one arm has it.
     The arm of such a run is ``<baseline> + <method in words>``. Raises `InputError` for an unknown
     method, and if no run of the baseline holds the method's metrics.
     """
     found = list(records)
+    done = [record for record in records if record.status == "done"]
+    of_baseline = [record for record in done if record.arm == baseline]
+    if not of_baseline and len({record.arm for record in done if record.loss == baseline}) == 1:
+        of_baseline = [record for record in done if record.loss == baseline]
     for method in methods:
         if method not in POSTHOC:
             raise unknown("posthoc", method, POSTHOC)
-        of_baseline = [r for r in records if r.status == "done" and baseline in (r.arm, r.loss)]
         derived = [_derived(record, method) for record in of_baseline]
         if of_baseline and not any(record.metrics for record in derived):
             raise InputError(

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lossbench.comparison import formats, metrics, posthoc
+from lossbench.comparison.compare import where_measured
 from lossbench.comparison.posthoc import WORDS
 from lossbench.comparison.statistics import estimate
 from lossbench.comparison.verdict import judge
@@ -107,9 +108,10 @@ def posthoc_sheet(comparison: Comparison, context: str) -> Sheet | None:
             cells = (formats.plus_minus(entry.mean, entry.standard_error) for entry in numbers)
             rows.append((label, *cells))
     fact = comparison.facts
+    chosen_on = where_measured("val", comparison.records)
     caption = (
         f"{fact.name} {fact.arrow} with post-hoc methods, mean ± standard error over seeds, "
-        f"{comparison.where}; what they fit or choose, they do on the validation set"
+        f"{comparison.where}; fitted and chosen on: {chosen_on}"
     )
     return Sheet(caption[0].upper() + caption[1:], (comparison.by, *known), tuple(rows))
 
