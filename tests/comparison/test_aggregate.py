@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -131,6 +132,18 @@ def test_recall_is_ordered_by_training_count(study: Path) -> None:
     values = [r.metrics["test/recall/class 5"] for r in records if r.arm == "focal"]
     place = recall["arm"].index(2)
     assert recall["recall"][place] == pytest.approx(np.mean(values), rel=1e-3)
+
+
+def test_recall_of_a_class_with_a_slash_in_its_name(study: Path) -> None:
+    for arm in ARMS:
+        for folder in runs_of(study, arm):
+            record = json.loads((folder / "record.json").read_text())
+            record["class_names"][0] = "T-shirt/top"
+            found = record["metrics"]
+            found["test/recall/T-shirt_top"] = found.pop("test/recall/class 0")
+            edit_record(folder, class_names=record["class_names"], metrics=found)
+    _, data = data_of(study)
+    assert data["recall"]["class"][0] == "T-shirt/top (1000)"
 
 
 def test_many_classes_are_put_together(tmp_path: Path) -> None:

@@ -159,7 +159,8 @@ def _recall(runs: pd.DataFrame, number: dict[str, int], first: Record, split: st
 
     More than 30 classes are put together in neighbouring groups of equal size by that order.
     """
-    tags = [f"{split}/recall/{name}" for name in first.class_names]
+    # a slash would begin another part of the tag
+    tags = [f"{split}/recall/{name.replace('/', '_')}" for name in first.class_names]
     if not tags or any(tag not in runs.columns for tag in tags):
         return {}
     counts = np.asarray(first.class_counts)
@@ -169,6 +170,8 @@ def _recall(runs: pd.DataFrame, number: dict[str, int], first: Record, split: st
     columns: Columns = {"arm": [], "class": [], "recall": []}
     for label, group in runs.groupby("label", sort=False)[tags]:
         recalls = group.mean().to_numpy()
+        if np.isnan(recalls).all():  # a post-hoc arm has none
+            continue
         columns["arm"] += [number[str(label)]] * len(groups)
         columns["class"] += names
         columns["recall"] += _plain(_defined_mean(recalls[classes]) for classes in groups)

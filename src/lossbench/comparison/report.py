@@ -129,7 +129,7 @@ def _figures(data: dict[str, Any]) -> dict[str, Any]:
     if "losses" in found:
         splits = data["losses"]["split"]
         found["losses"] = [(name, SPLIT_WORDS[name]) for name in LOSS_SPLITS if name in splits]
-        found["overfitting"] = []
+        found["overfitting"] = sorted(set(data["losses"]["arm"]))  # a post-hoc arm has none
     if "curves" in found:
         found["curves"] = [(name, name) for name in dict.fromkeys(data["curves"]["curve"])]
     if "reliability" in found:
