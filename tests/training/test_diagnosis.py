@@ -141,6 +141,8 @@ def test_known_label_noise_is_found_scored_and_kept_apart(make_run) -> None:
     assert metrics["train/label_noise/recall"] > 0.9
     assert metrics["train/label_noise/precision"] > 0.5  # 0.2 by chance
     assert metrics["train/label_noise/share_noisy"] == pytest.approx(0.2, abs=1e-3)
+    wrong = arrays["label_noise/given"] != arrays["label_noise/clean"]
+    assert set(arrays["label_noise/ids"][wrong].tolist()) == noisy_ids
     parts = [arrays[f"histogram/cross_entropy/train_{name}"] for name in ("clean", "noisy")]
     assert np.array_equal(sum(parts), arrays["histogram/cross_entropy/train"])
     assert parts[1].sum(axis=1).tolist() == np.bincount(data.train.targets[noisy]).tolist()

@@ -10,7 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from sklearn.metrics import balanced_accuracy_score, confusion_matrix, f1_score, log_loss
+from sklearn.metrics import (
+    accuracy_score,
+    balanced_accuracy_score,
+    confusion_matrix,
+    f1_score,
+    log_loss,
+    roc_auc_score,
+)
 
 from lossbench.config import Run
 from lossbench.errors import InputError
@@ -62,8 +69,22 @@ def test_metrics_follow_from_the_stored_outputs(finished: Run) -> None:
                 "loss/cross_entropy": log_loss(targets, probabilities),
                 "cal/negative_log_likelihood": log_loss(targets, probabilities),
             }
+            auc = roc_auc_score(targets, probabilities, multi_class="ovr")
+            expected["ranking/macro_area_under_roc_curve"] = auc
             for name, value in expected.items():
                 assert metrics[f"{split}/{name}"] == pytest.approx(value, rel=1e-6)
+
+
+def test_shifted_tests_reweight_the_same_outputs(finished: Run) -> None:
+    record = read_record(finished.folder)
+    with np.load(finished.folder / "outputs.npz") as outputs:
+        targets, predicted = outputs["targets/test"], outputs["logits/test"].argmax(axis=1)
+    shares = 50.0 ** (-np.arange(10) / 9)  # class 0 is the head here
+    weights = (shares / np.bincount(targets))[targets]
+    for prior, weight in (("forward_50", weights), ("uniform", 1 / np.bincount(targets)[targets])):
+        expected = accuracy_score(targets, predicted, sample_weight=weight)
+        assert record.metrics[f"test/shifted/accuracy_{prior}"] == pytest.approx(expected)
+    assert not any("shifted" in tag for tag in record.metrics if tag.startswith("val/"))
 
 
 def test_objective_is_the_runs_own_loss_and_every_catalogue_loss_is_scored(finished: Run) -> None:
