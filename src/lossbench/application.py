@@ -73,7 +73,8 @@ def check_groups(arguments: list[str]) -> None:
     """Refuse ``GROUP=null``, for which Hydra raises a ValueError like any other."""
     for argument in arguments:
         group, _, value = argument.partition("=")
-        files = (folder("configs") / group).glob("*.yaml") if group.isidentifier() else ()
+        place = folder("configs") / group if group != "experiment" else folder("experiments")
+        files = place.glob("*.yaml") if group.isidentifier() else ()
         if value == "null" and (names := [path.stem for path in files]):
             raise unknown(group, value, names)
 

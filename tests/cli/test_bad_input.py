@@ -54,6 +54,7 @@ BAD = {
     "seed negative": (f"{TRAIN} seed=-1", "seed=-1 is not allowed: a whole number, at least 0"),
     "seed fraction": (f"{TRAIN} seed=1.5", "seed=1.5"),
     "seed null": (f"{TRAIN} seed=null", "seed=null"),
+    "experiment null": (f"{TRAIN} experiment=null", "digits_quickstart"),
     "batch size": (f"{TRAIN} data.batch_size=0", "data.batch_size=0"),
     "threads": (f"{TRAIN} trainer.threads=0", "trainer.threads=0"),
     "weight of another length": (f"{TRAIN} loss.weight=[1,2,3]", "weight"),
