@@ -27,6 +27,12 @@ NOT_IDENTITY = (
     "regime.name",  # its class and parameters say it all
 )
 
+# Keys of the data that say how, not what: no part of a cell's label.
+LOADING = (
+    *("archive", "root", "checksums", "workers", "cache_mb"),
+    *("batch_size", "validation_per_class", "validation_prior", "augmentation"),
+)
+
 # Values that are as good as null: no part of an identity either.
 NEUTRAL = {
     "loss_scale": "none",
@@ -181,42 +187,81 @@ def arm_label(config: Config) -> str:
 
 
 def regime_words(regime: Config) -> list[str]:
-    """The regime with what its own file says otherwise; nothing for plain training."""
+    """The regime with what its file says otherwise; nothing for plain training.
+
+    All follows from what is part of the identity: the class and its parameters, not the name.
+    """
     if not regime:
         return []
-    words = with_changes("regime", regime)
-    return [] if words == "plain" else [words]
+    file = own_file("regime", regime.get("_target_", ""))
+    name = file.stem if file else name_of(regime | {"name": None})
+    words = name + changes(regime, file)
+    return [] if words == "plain" else [words.replace("plain(ema_decay=", "ema(")]
 
 
-def with_changes(group: str, chosen: Config, *silent: str) -> str:
-    """The name of the ``chosen`` part, with the keys that its file in configs/``group`` has not so.
+def model_label(config: Config) -> str:
+    """The backbone with what its file says otherwise, such as ``convnet(width=4)``."""
+    model = config["model"]
+    file = own_file("model", model.get("_target_", ""), model.get("name"))
+    return name_of(model) + (changes(model, file, "head") if file else "")
 
-    Such as ``convnet(width=4)``. A part without a file there is named alone, ``silent`` keys never.
+
+def data_label(config: Config) -> str:
+    """The dataset with what its source is told otherwise: ``emnist(split=letters)``.
+
+    Data of one's own is called by its place too: ``table creditcard``.
     """
+    data = config["data"]
+    file = own_file("data", data.get("_target_", ""), data.get("name"))
+    if file is None:
+        return name_of(data)
+    place = f" {Path(data['archive']).stem}" if shipped(file).get("archive") == "???" else ""
+    return name_of(data) + place + changes(data, file, *LOADING)
+
+
+def own_file(group: str, target: str, name: str | None = None) -> Path | None:
+    """The file in configs/``group`` called ``name``, or else the one that brings in ``target``."""
+    files = sorted((folder("configs") / group).glob("*.yaml"))
+    same = [file for file in files if shipped(file).get("_target_") == target]
+    named = [file for file in same if file.stem == name]
+    first = [file for file in same if "_target_" in written(file)]
+    return next(iter(named or first), None)
+
+
+def changes(chosen: Config, file: Path | None, *silent: str) -> str:
+    """The keys that ``file`` has not so, in brackets; of a part without a file all keys.
+
+    A value that is in the part's name is not said again.
+    """
+    defaults = shipped(file) if file else {}
     name = name_of(chosen)
-    file = folder("configs") / group / f"{name}.yaml"
-    if not file.is_file():
-        return name
-    defaults = shipped(file)
     changed = {
-        key: value
+        key: "null" if value is None else value
         for key, value in chosen.items()
-        if key not in ("name", "_target_", *silent) and value not in (None, defaults.get(key))
+        if key not in ("name", "_target_", *silent)
+        and value != defaults.get(key)
+        and (not file or f"_{value}" not in name)
     }
-    inside = ", ".join(f"{key}={value}" for key, value in changed.items())
-    return f"{name}({inside})" if inside else name
+    return f"({', '.join(f'{key}={value}' for key, value in changed.items())})" if changed else ""
+
+
+@cache
+def written(file: Path) -> Config:
+    """What stands in a file of our configs."""
+    import yaml
+
+    content: Config = yaml.safe_load(file.read_text())
+    return content
 
 
 @cache
 def shipped(file: Path) -> Config:
-    """The values that a file of our configs gives, those of the file it inherits from included."""
-    import yaml
-
-    content = yaml.safe_load(file.read_text())
-    parents = [name for name in content.pop("defaults", []) if name != "_self_"]
+    """The values that a file of our configs gives, those of the files it inherits from included."""
+    content = dict(written(file))
     values: Config = {}
-    for parent in parents:
-        values |= shipped(file.with_name(f"{parent}.yaml"))
+    for parent in content.pop("defaults", []):
+        if parent != "_self_":
+            values |= shipped(file.with_name(f"{parent}.yaml"))
     return values | content
 
 
@@ -248,10 +293,10 @@ def cell_label(config: Config) -> str:
     epochs = config["trainer"]["max_epochs"]
     return " | ".join(
         (
-            name_of(config["data"]),
+            data_label(config),
             imbalance_label(config),
             *noise_label(config),
-            with_changes("model", config["model"], "head"),
+            model_label(config),
             f"{epochs} epoch{'s' * (epochs != 1)}",
         )
     )

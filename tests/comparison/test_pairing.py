@@ -71,7 +71,8 @@ def test_batches_may_differ_only_with_the_regime(
     tmp_path: Path, regimes_differ: bool, n: int
 ) -> None:
     def configure(arm: str) -> dict:
-        return {"regime": {"name": "drs" if regimes_differ and arm == "ldam" else "plain"}}
+        chosen = "Drs" if regimes_differ and arm == "ldam" else "Plain"
+        return {"regime": {"_target_": f"lossbench.training.regimes.{chosen}"}}
 
     arms = {"cross_entropy": 0.0, "focal": 0.0, "ldam": 0.0}
     write_synthetic_study(tmp_path, arms, range(5), configure=configure)

@@ -64,6 +64,15 @@ def test_small_classes_share_a_mixture_with_the_next_larger_ones() -> None:
     assert np.array_equal(noise_probability(suspicion, targets), expected)
 
 
+@pytest.mark.parametrize("counts", [(20, 30, 30, 30, 40), (12, 12), (60, 20, 20, 5), (7,) * 9])
+def test_no_class_is_left_out_however_small_they_all_are(counts: tuple[int, ...]) -> None:
+    rng = np.random.default_rng(0)
+    targets = np.repeat(np.arange(len(counts)), counts)
+    noisy = np.arange(len(targets)) % 5 == 0
+    suspicion = np.where(noisy, 5.0, 0.5) + rng.normal(0, 0.1, len(targets))
+    assert np.array_equal(noise_probability(suspicion, targets) > 0.5, noisy)
+
+
 @pytest.mark.parametrize("size", [1, 3, 60])
 def test_equal_suspicions_flag_nothing(size: int) -> None:
     assert (

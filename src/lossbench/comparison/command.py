@@ -21,6 +21,13 @@ def declared(records: Sequence[Record]) -> tuple[str, list[str]]:
     return str(config.get("baseline", BASELINE)), list(config.get("posthoc") or ())
 
 
+def chosen(given: str | None, declared: list[str]) -> list[str]:
+    """The methods in ``given``: names with commas, with or without brackets; None: ``declared``."""
+    if given is None:
+        return declared
+    return [name for name in given.strip("[]").replace(" ", "").split(",") if name]
+
+
 def compare_command(arguments: list[str]) -> int:
     """Compare the runs of one study; returns the exit code."""
     defaults = yaml.safe_load((folder("configs") / "compare.yaml").read_text())
@@ -29,7 +36,7 @@ def compare_command(arguments: list[str]) -> int:
     named = None if settings["study"] == "???" else settings["study"]
     study = chosen_study(runs_dir, named, "compare")
     from lossbench.comparison.compare import compare
-    from lossbench.comparison.posthoc import JOINT, with_posthoc
+    from lossbench.comparison.posthoc import split_baseline, with_posthoc
     from lossbench.comparison.terminal import show
 
     choices = {key: str(settings[key]) for key in ("metric", "by")}
@@ -39,8 +46,9 @@ def compare_command(arguments: list[str]) -> int:
             records = read_study(study)
             baseline, methods = declared(records)
             baseline = settings["baseline"] or baseline
-            methods = settings["posthoc"].split(",") if settings["posthoc"] else methods
-            records = with_posthoc(records, methods, baseline.partition(JOINT)[0])
+            arm, its_own = split_baseline(baseline)
+            methods = chosen(settings["posthoc"], methods) + its_own
+            records = with_posthoc(records, list(dict.fromkeys(methods)), arm)
             comparison = compare(records, baseline=baseline, out=out, **choices)
             break
         except DamagedRecordError as error:  # found only now: its arrays were not read before

@@ -15,6 +15,7 @@ from lossbench.comparison.metrics import Metric, split_of
 from lossbench.comparison.pairing import Difference, differences, pair_runs
 from lossbench.comparison.table import (
     Gap,
+    balanced_validation,
     find_gaps,
     finished,
     metric_tags,
@@ -196,13 +197,3 @@ def where_measured(split: str, records: Sequence[Record]) -> str:
     if split == "val" and any(map(balanced_validation, records)):
         return "balanced validation (oracle)"
     return metrics.SPLITS[split]
-
-
-def balanced_validation(record: Record) -> bool:
-    """Whether validation has equal classes although training has not: an oracle's choice."""
-    train, val = record.priors.get("train"), record.priors.get("val")
-    return bool(train and val and _uniform(val) and not _uniform(train))
-
-
-def _uniform(prior: Sequence[float]) -> bool:
-    return max(prior) <= 1.1 * min(prior)  # digits, as they are, differ by a few images

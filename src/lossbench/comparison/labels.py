@@ -55,7 +55,7 @@ def _differences(records: Sequence[Record]) -> list[str]:
     """For each record the config keys, with values, in which not all of ``records`` agree.
 
     Seeds and keys that are not meant to change a result are left out. A record whose config
-    cannot be read, or shows no difference, is named by the start of its identity.
+    cannot be read, or shows no difference, is named by the start of its configuration's hash.
     """
     configs = [_settings(record) for record in records]
     values: dict[str, set[str]] = defaultdict(set)
@@ -65,7 +65,7 @@ def _differences(records: Sequence[Record]) -> list[str]:
     return [
         ", ".join(f"{key}={config.get(key, 'null')}" for key in differing)
         if config and differing
-        else f"identity {record.identity[:8]}"
+        else f"configuration {record.configuration[:8]}"
         for config, record in zip(configs, records, strict=True)
     ]
 

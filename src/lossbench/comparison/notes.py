@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from lossbench.comparison.compare import balanced_validation
 from lossbench.comparison.metrics import GRADIENT
 from lossbench.comparison.pairing import REQUIRED
-from lossbench.comparison.table import finished
+from lossbench.comparison.table import balanced_validation, finished
 from lossbench.config import noise_label
 from lossbench.records import Record
 
@@ -58,6 +57,8 @@ def _validation(records: Sequence[Record]) -> str:
 def _data(records: Sequence[Record]) -> list[str]:
     """Where the data are not what was asked for, and whose labels are wrong."""
     said = [f"{note}." for note in sorted({note for record in records for note in record.notes})]
+    if any("val/regime/tau" in record.metrics for record in records if balanced_validation(record)):
+        said.append("regime.tau=null chose tau on the balanced validation set (oracle).")
     if any(noise_label(record.config()) for record in records):
         said.append(
             "Where a cell names a noise, that share of the training labels is wrong; class counts "

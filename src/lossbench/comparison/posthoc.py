@@ -11,6 +11,7 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
+from lossbench.comparison.table import balanced_validation
 from lossbench.errors import InputError, unknown
 from lossbench.records import Record
 from lossbench.settings import POSTHOC
@@ -32,6 +33,9 @@ TAGS = {
 
 JOINT = " + "
 """Between the arm and the method, in a label such as ``cross_entropy + logit adjustment``."""
+
+ORACLE = " (oracle validation)"
+"""Behind a method that was fitted on a validation set of a prior that training has not."""
 
 WORDS = {name: name.replace("_", " ") for name in POSTHOC}
 
@@ -58,7 +62,8 @@ def tag_of(split: str, method: str, metric: str) -> str:
 def with_posthoc(records: Sequence[Record], methods: Sequence[str], baseline: str) -> list[Record]:
     """``records``, and each finished run of the arm ``baseline`` again under each of ``methods``.
 
-    ``baseline`` may be the name of a loss, if only one arm has it.
+    ``baseline`` may be the name of a loss, if only one arm has it. Its runs that lack the method's
+    metrics are among the result without any, so that they are named as what could not be used.
     The arm of such a run is ``<baseline> + <method in words>``. Raises `InputError` for an unknown
     method, and if no run of the baseline holds the method's metrics.
     """
@@ -71,13 +76,26 @@ def with_posthoc(records: Sequence[Record], methods: Sequence[str], baseline: st
         if method not in POSTHOC:
             raise unknown("posthoc", method, POSTHOC)
         derived = [_derived(record, method) for record in of_baseline]
-        if of_baseline and not any(record.metrics for record in derived):
+        if not any(record.metrics for record in derived):
             raise InputError(
-                f"no run of {baseline} holds the metrics of posthoc={method}: "
-                f"add them with lossbench rescore study={records[0].study}"
+                f"no finished run of {baseline} holds the metrics of posthoc={method}: runs from "
+                f"before it was measured gain them by lossbench rescore study={records[0].study}; "
+                "all but logit_adjustment need validation images, tau_normalization a linear head"
+                if of_baseline
+                else f"posthoc={method} is put on the baseline, and no finished run is of "
+                f"{baseline}; name an arm with baseline="
             )
-        found += [record for record in derived if record.metrics]
+        found += derived
     return found
+
+
+def split_baseline(baseline: str) -> tuple[str, list[str]]:
+    """The arm in ``cross_entropy + logit adjustment``, and the method that it names, if any."""
+    plain = baseline.removesuffix(ORACLE)
+    for method, words in WORDS.items():
+        if plain.endswith(f"{JOINT}{words}"):
+            return plain.removesuffix(f"{JOINT}{words}"), [method]
+    return baseline, []
 
 
 def _derived(record: Record, method: str) -> Record:
@@ -87,11 +105,14 @@ def _derived(record: Record, method: str) -> Record:
         for tail in TAGS.values()
         if (tag := tag_of(split, method, tail)) in record.metrics
     }
-    label = f"{record.arm}{JOINT}{WORDS[method]}"
+    words = WORDS[method]
+    if method != "logit_adjustment" and balanced_validation(record):
+        words += ORACLE  # fitted on images that the imbalance threw away
+    label = f"{record.arm}{JOINT}{words}"
     kept = {field.name: getattr(record, field.name) for field in fields(Record)}
     changes = {
         "arm": label,
-        "loss": f"{record.loss}{JOINT}{WORDS[method]}",
+        "loss": f"{record.loss}{JOINT}{words}",
         "configuration": f"{record.configuration}+{method}",
         "metrics": metrics,
         "seconds": 0.0,

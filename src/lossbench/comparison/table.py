@@ -117,3 +117,13 @@ def _reason(status: str, reason: object) -> str:
         return "not finished"
     cause = str(reason or "").strip()
     return f"failed: {cause.splitlines()[-1]}" if cause else "failed"
+
+
+def balanced_validation(record: Record) -> bool:
+    """Whether validation has equal classes although training has not: an oracle's choice."""
+    train, val = record.priors.get("train"), record.priors.get("val")
+    return bool(train and val and _uniform(val) and not _uniform(train))
+
+
+def _uniform(prior: Sequence[float]) -> bool:
+    return max(prior) <= 1.1 * min(prior)  # digits, as they are, differ by a few images

@@ -117,7 +117,8 @@ def _groups(targets: Integers) -> list[Integers]:
             groups.append([])
         groups[-1].append(int(label))
     if len(groups) > 1 and counts[groups[-1]].sum() < FEWEST:
-        groups[-2] += groups.pop()
+        rest = groups.pop()
+        groups[-1] += rest
     return [np.flatnonzero(np.isin(targets, group)) for group in groups]
 
 

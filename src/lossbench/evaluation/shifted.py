@@ -59,7 +59,7 @@ def shifted_metrics(
         targets: ``(N,)``, integers in [0, C).
         class_counts: ``(C,)``, training samples of each class.
         log_prior_model: ``(C,)``, log of the class prior whose posterior the logits estimate, up to
-            a constant.
+            a constant; NaN where it is unknown, and then the ``adjusted_`` numbers are NaN.
         factors: each above 1.
 
     Returns ``accuracy_<prior>``, ``cross_entropy_<prior>`` in nats, ``adjusted_accuracy_<prior>``
@@ -104,7 +104,7 @@ def _class_sums(logits: Floats, targets: Floats, log_model: Floats, log_priors: 
     rows = max(1, BLOCK // classes)
     present = np.isfinite(log_priors[0])
     even = np.where(present, 0.0, -np.inf)
-    known = not np.isneginf(log_model[present]).any()
+    known = np.isfinite(log_model[present]).all()
     for start in range(0, len(targets), rows):
         z, y = (
             np.asarray(logits[start : start + rows], dtype=np.float64),

@@ -49,7 +49,7 @@ def evaluate(
     ``cal/`` takes the logits as they are; ``cal_adjusted/`` first moves them from the prior that
     they were trained for to the prior of the split (`adjust_prior`), which tells a model that is
     wrong about the prior from one that is wrong otherwise. Where the model's prior is 0 for a class
-    that the split has, ``cal_adjusted/`` is undefined (NaN).
+    that the split has, or is unknown, ``cal_adjusted/`` is undefined (NaN).
 
     Args:
         logits: ``(N, C)``, finite, N of 1 or more. Numbers are worked on in float64 whatever
@@ -60,7 +60,7 @@ def evaluate(
             into head, mid and tail, and split them into many, medium and few.
         log_prior_model: ``(C,)``, log of the class prior whose posterior the logits estimate, up to
             a constant; default the log of ``train_counts``. For a loss of this package that is the
-            log of the training prior plus its ``log_prior_shift()``.
+            log of the training prior plus its ``log_prior_shift()``. NaN where it is unknown.
         log_prior_split: ``(C,)``, log of the class prior of the split, up to a constant; default
             the log of the class counts in ``targets``.
         detail: also what is only wanted at the end.
@@ -84,7 +84,7 @@ def evaluate(
     view, reliability = _calibration(raw, y, groups, detail)
     adjusted = dict.fromkeys(view, float("nan"))
     reliability_adjusted = np.tile([0.0, np.nan, np.nan], (calibration.BINS, 1))
-    if not (np.isneginf(log_model) & ~np.isneginf(log_split)).any():
+    if not (~np.isfinite(log_model) & ~np.isneginf(log_split)).any():
         moved = calibration.reduce(z, y, prior_shift(log_model, log_split))
         adjusted, reliability_adjusted = _calibration(moved, y, groups, detail)
     metrics |= {f"cal/{name}": value for name, value in view.items()}
@@ -230,7 +230,9 @@ def _of_classes(values: ArrayLike, name: str, num_classes: int) -> Floats:
 def _log_prior(given: ArrayLike | None, name: str, counts: Floats | Integers) -> Floats:
     """``given``, or else the log of ``counts``, up to a constant; -inf for an absent class."""
     if given is not None:
-        return _of_classes(given, name, len(counts))
+        unknown = np.isnan(np.asarray(given, dtype=np.float64))
+        known = _of_classes(np.where(unknown, 0.0, given), name, len(counts))
+        return np.where(unknown, np.nan, known)
     log_counts = np.full(counts.shape, -np.inf)
     np.log(counts, out=log_counts, where=counts > 0)
     return log_counts

@@ -84,6 +84,10 @@ def weighted_mean(loss: Loss, logits: Tensor, parts: Parts, **head: Tensor) -> T
     So weights of 1 give the loss's own mean. A loss that gives one number for a batch counts with
     it for every sample, which is right for the weights of a part that are one number, (); for
     others it raises `PerSampleLossError`.
+
+    How a foreign loss makes one number of a batch (a sum, weights of its own) is nobody's to know:
+    it is called as ever, and per-sample weights only change it by the ratio sum w v / sum w to
+    sum v / N.
     """
     total = count = torch.zeros((), device=logits.device)
     for target, weights in parts:
@@ -95,6 +99,10 @@ def weighted_mean(loss: Loss, logits: Tensor, parts: Parts, **head: Tensor) -> T
                 'itself or when its attribute reduction is "none"'
             )
         weights = weights.to(values.dtype)
+        if not isinstance(loss, CatalogueLoss):
+            with torch.no_grad():
+                own, mean = of_batch(loss, logits, target, **head), values.mean()
+            values = values * (own / mean).where(mean != 0, 1)
         total = total + (weights * values).expand(len(target)).sum()
         count = count + (weights * _own_share(loss, target, values.dtype)).sum()
     return total / count.where(count > 0, 1)
@@ -167,7 +175,7 @@ def model_log_prior(
 
     Cross-entropy learns the posterior under the training prior; a loss with class weights or
     adjusted logits learns that of another one, by its ``log_prior_shift()``; ``regime_shift`` (C,)
-    is what the regime adds to that.
+    is what the regime adds to that. NaN throughout where that prior is unknown.
     """
     counts = np.asarray(class_counts, dtype=np.float64)
     log_prior = np.log(counts / counts.sum())

@@ -15,6 +15,7 @@ from lossbench.seeding import generator
 from lossbench.training import objective
 from lossbench.training.mixture import Mixture, Targets
 from lossbench.training.regimes.plain import Plain, Setting
+from lossbench.training.regimes.rebalancing import class_shares
 
 
 class Mixup(Plain):
@@ -72,7 +73,9 @@ class Mixup(Plain):
 def parts_for(loss: objective.Loss, mixture: Mixture, classes: int) -> objective.Parts:
     """Mixed targets as the loss takes them: as probabilities, or each with its share."""
     facts = getattr(loss, "facts", None)
-    if isinstance(facts, LossFacts) and facts.soft_targets == "direct":
+    soft = isinstance(facts, LossFacts) and facts.soft_targets == "direct"
+    # an ignored class can be told from the others in labels, not in probabilities
+    if soft and not 0 <= getattr(loss, "ignore_index", -1) < classes:
         return [(mixture.soft(classes), torch.ones((), device=mixture.first.device))]
     return list(mixture.parts)
 
@@ -126,6 +129,23 @@ class Remix(Mixup):
             raise InputError(f"regime.tau={tau} is not allowed for remix: a number in [0, 1]")
         self.kappa, self.tau = kappa, tau
         self.counts = torch.from_numpy(setting.class_counts).double()
+
+    def log_prior_shift(self) -> Tensor:
+        """log of a class's expected share among the targets over that among the images."""
+        from scipy.special import betainc
+
+        def mean_below(x: float) -> float:  # E[lam; lam <= x]
+            return 0.5 * float(betainc(self.alpha + 1, self.alpha, x))
+
+        given = class_shares(np.maximum(self.setting.class_counts, 1), 1.0)
+        ratio = given[:, None] / given
+        cut = 1 - self.tau
+        taken = 1 - float(betainc(self.alpha, self.alpha, cut)) - (0.5 - mean_below(cut))
+        # the expected share of the first target of a pair of classes
+        share = 0.5 - (ratio >= self.kappa) * mean_below(self.tau)
+        share = share + (ratio <= 1 / self.kappa) * taken
+        targets = given * ((share + 1 - share.T) @ given)
+        return torch.from_numpy(np.log(targets / given))
 
     def mixture(self, first: Tensor, second: Tensor, share: float) -> Mixture:
         self.counts = self.counts.to(first.device)

@@ -111,7 +111,10 @@ class Plain:
         return objective.of_batch(loss, logits, targets, **head)
 
     def log_prior_shift(self) -> Tensor | None:
-        """What the regime adds to the loss's own ``log_prior_shift``: (C,) float64, None for 0."""
+        """What the regime adds to the loss's own ``log_prior_shift``: (C,) float64, None for 0.
+
+        NaN where the prior that the logits answer for is unknown.
+        """
         return None
 
     def finish(

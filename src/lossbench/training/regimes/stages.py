@@ -156,12 +156,12 @@ class TauNormalization(Plain):
         return {"val/regime/tau": tau} if self.tau is None else {}
 
     def log_prior_shift(self) -> Tensor | None:
-        """After the last epoch that of the balanced posterior, which the method aims at.
-
-        It is an aim, not a theorem: no prior is known for the normalised logits.
+        """NaN after the last epoch, unless tau is 0: which prior normalised logits answer for is
+        unknown, so nothing can be adjusted to another one.
         """
-        last = self.epoch == self.setting.max_epochs - 1
-        return balanced(self.setting) if last else None
+        if self.tau == 0 or self.epoch < self.setting.max_epochs - 1:
+            return None
+        return torch.full((len(self.setting.class_counts),), torch.nan, dtype=torch.float64)
 
 
 def balanced(setting: Setting) -> Tensor:
