@@ -88,15 +88,16 @@ def test_two_configurations_under_one_label_are_told_apart(tmp_path: Path, seeds
     }
 
 
-def test_with_equal_configs_two_identities_are_named_by_identity(tmp_path: Path) -> None:
+def test_with_equal_configs_two_configurations_are_named_by_their_hash(tmp_path: Path) -> None:
     write_synthetic_study(tmp_path, {"focal": 0.0}, [0])
     (folder,) = tmp_path.iterdir()
     folder.rename(tmp_path / "first")
     write_synthetic_study(tmp_path, {"focal": 0.0}, [0])
-    edit_record(tmp_path / "first", identity="0123456789abcdef", configuration="another")
-    edit_record(next(tmp_path.glob("run-*")), identity="fedcba9876543210")
+    # not by the identity, which has the seed in it: the seeds would be separated
+    edit_record(tmp_path / "first", identity="1", configuration="0123456789abcdef")
+    edit_record(next(tmp_path.glob("run-*")), identity="2", configuration="fedcba9876543210")
     labels = set(run_table(read_study(tmp_path))["label"])
-    assert labels == {"focal (identity 01234567)", "focal (identity fedcba98)"}
+    assert labels == {"focal (configuration 01234567)", "focal (configuration fedcba98)"}
 
 
 def test_along_models_the_rest_is_the_context(tmp_path: Path) -> None:

@@ -355,7 +355,7 @@ def test_the_prior_that_a_model_has_learned(built: dict[str, Training]) -> None:
     effective = (1 - 0.9999**counts) / (1 - 0.9999)
     priors = {
         "plain": counts, "drw": counts / effective, "resample": np.ones(10), "crt": np.ones(10),
-        "lws": np.ones(10), "tau_norm": np.ones(10), "mixup": counts, "ema": counts,
+        "lws": np.ones(10), "tau_norm": np.full(10, np.nan), "mixup": counts, "ema": counts,
     }  # fmt: skip
     for name, prior in priors.items():
         training = built[name]
