@@ -78,6 +78,22 @@ def test_the_prior_of_remix_is_that_of_its_targets(kappa: float, tau: float, alp
     assert float(expected.sum()) == pytest.approx(1)
 
 
+@pytest.mark.parametrize(
+    ("overrides", "twice"),
+    [
+        (("loss=balanced_softmax", "regime=resample"), True),
+        (("loss=class_balanced", "regime=drw"), True),
+        (("loss=balanced_softmax", "regime=mixup"), False),
+        (("loss=cross_entropy", "regime=resample"), False),
+    ],
+)
+def test_a_prior_that_is_corrected_twice_is_noted(make_run, overrides, twice: bool) -> None:
+    run = make_run(*overrides, "trainer.max_epochs=2", "regime.ema_decay=null")
+    assert execute(run).state == "done"
+    notes = read_record(run.folder).notes
+    assert any("once too often" in note for note in notes) == twice
+
+
 def test_tau_normalised_outputs_answer_for_no_known_prior(make_run) -> None:
     unknown = make_run("regime=tau_norm")
     nothing = make_run("regime=tau_norm", "regime.tau=0")

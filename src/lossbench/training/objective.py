@@ -185,6 +185,18 @@ def model_log_prior(
     return log_prior - np.log(np.exp(log_prior).sum())
 
 
+def corrected_twice(loss: Loss, regime_shift: Tensor | None) -> list[str]:
+    """A sentence where the loss and the regime both move the prior, and the same way."""
+    own = getattr(loss, "log_prior_shift", lambda: None)()
+    if own is None or regime_shift is None:
+        return []
+    both = torch.stack([own.detach().cpu().double(), regime_shift.detach().cpu().double()])
+    centred = both - both.mean(dim=1, keepdim=True)
+    if not float(centred.prod(dim=0).sum()) > 1e-6:
+        return []
+    return ["the loss and the regime both correct for the class counts: once too often"]
+
+
 def frozen(loss: Loss) -> Loss:
     """A copy of ``loss`` on the CPU in evaluation mode, so that measuring changes no state."""
     return copy.deepcopy(loss).cpu().eval() if isinstance(loss, nn.Module) else loss

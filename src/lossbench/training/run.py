@@ -124,7 +124,8 @@ class Training:
             replace(record, status="failed", reason=reason).write(folder)
             return Outcome("failed", folder, reason)
         seconds = round(self.recorder.seconds(), 3)
-        replace(record, status="done", metrics=metrics, seconds=seconds).write(folder)
+        said = [*record.notes, *objective.corrected_twice(self.loss, self.regime.log_prior_shift())]
+        replace(record, status="done", metrics=metrics, seconds=seconds, notes=said).write(folder)
         return Outcome("done", folder)
 
     def _record(self) -> Record:
