@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from lossbench.errors import InputError
 from lossbench.losses import catalogue
 from lossbench.settings import Config, check
-from lossbench.targets import source_digest
+from lossbench.targets import call, find, source_digest
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -329,14 +329,22 @@ def identity_of(config: Config) -> Config:
 
 
 def _content_of(data: Config) -> Config:
-    """What stands for the locations in the group ``data``: the content of archive and parts."""
+    """What stands for the locations in the group ``data``: the content of what is read there.
+
+    A source whose function has the attribute ``content_digests`` says it itself, by key.
+    """
+    source = find(data["_target_"], "data")
+    if (digests := getattr(source, "content_digests", None)) is not None:
+        return dict(call(digests, "data", **data))
+    if not isinstance(data["archive"], str):
+        return {"archive": data["archive"]}  # of a foreign source, and no location
     archive = Path(data["archive"]).expanduser()
     read = content if archive.is_file() else names_and_sizes
     kept: Config = {"_content_": read(archive)}
     folder = archive.parent if archive.is_file() else archive
     for part in ("train", "test"):
-        place = folder / Path(data.get(part) or "").expanduser()
-        if place.is_file():
+        name = data.get(part)
+        if isinstance(name, str) and (place := folder / Path(name).expanduser()).is_file():
             kept[part] = content(place)
     return kept
 

@@ -9,8 +9,9 @@ import pytest
 
 from lossbench.application import compose
 from lossbench.cli import main
-from lossbench.config import Run
+from lossbench.config import Run, digest, identity_of
 from lossbench.data.configured import load_dataset
+from lossbench.data.image_files import part_digest
 from lossbench.records import read_study
 from tests.cli.test_sweep_command import run_command
 from tests.data.image_folders import CLASSES, write_folder
@@ -91,6 +92,7 @@ def identity(*overrides: str) -> str:
 
     lossbench.config.content.cache_clear()
     lossbench.config.names_and_sizes.cache_clear()
+    part_digest.cache_clear()
     return Run(compose(list(overrides))).identity
 
 
@@ -117,3 +119,58 @@ def test_identity_is_of_the_content_and_not_of_where_and_how_it_is_read(place: P
     (images.parent / "tests.csv").write_text("x,y\n2,a\n")
     (images.parent / "rows.csv").write_text("x,y\n0,a\n")
     assert identity(*there) != first
+
+
+def grow(file: Path) -> None:
+    file.write_bytes(file.read_bytes() + b"\0")
+
+
+def test_identity_of_images_is_of_all_that_is_read_and_of_nothing_else(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images, other = place / "images", write_folder(place / "other")
+    (images / "train" / "ant").rename(place / "ants")
+    (images / "train" / "ant").symlink_to(place / "ants")
+    folders = (*SMALL, f"data.test={other / 'test'}")
+    first = identity(*folders)
+    grow(other / "test" / "bee" / "0.png")
+    second = identity(*folders)
+    grow(place / "ants" / "0.jpg")
+    assert len({first, second, identity(*folders)}) == 3
+
+    rows = [f"{other}/train/{name}/{i}.jpg {name}\n" for name in CLASSES for i in range(3)]
+    (place / "rows.txt").write_text("".join(rows))
+    lists = (*SMALL, "data=image_list", f"data.train={place / 'rows.txt'}", "data.test_share=0.4")
+    first = identity(*lists)
+    grow(other / "train" / "cat" / "3.jpg")  # in no list
+    assert identity(*lists) == first
+    grow(other / "train" / "cat" / "2.jpg")
+    assert identity(*lists) != first
+
+    monkeypatch.chdir(images)
+    here = (*SMALL, "data.archive=.")
+    first = identity(*here)
+    (images / "runs" / "s").mkdir(parents=True)
+    for name in ("runs/s/0.png", "train/bee/.DS_Store", "train/bee/notes.txt", "test/0.png"):
+        (images / name).write_bytes(b"0")
+    assert identity(*here) == first
+
+
+def anything(archive: object, train: object, test: object) -> None:
+    """A foreign source."""
+
+
+def test_keys_of_a_foreign_source_are_no_names_of_files(place: Path) -> None:
+    def of(archive: object, train: object) -> str:
+        source = {"_target_": f"{__name__}.anything", "archive": archive, "train": train}
+        return digest(identity_of({"data": source | {"test": True}}))
+
+    assert len({of(str(place), 0.8), of(str(place), 0.7), of(5, 0.8), of(6, 0.8)}) == 4
+
+
+def test_a_part_that_is_a_number_is_one_line(place: Path, capfd: pytest.CaptureFixture) -> None:
+    assert main(["train", *SMALL, *QUICK, "data.train=5"]) == 2
+    said = capfd.readouterr().err.strip()
+    assert "data.train=5 must be a name; write data.train=./5" in said
+    assert "\n" not in said
+    assert not (place / "runs").exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -60,6 +61,49 @@ def test_without_a_test_part_a_share_of_each_class_is_taken_once_and_for_all(fol
     assert [Path(path) for path in paths_of(flat)] == [Path(path) for path in paths_of(ours)]
 
 
+def test_links_are_followed_once_and_hidden_folders_are_not(folder: Path) -> None:
+    before = image_folder(folder)
+    ant = folder / "train" / "ant"
+    shutil.copytree(ant, ant / ".ipynb_checkpoints")
+    for name, target in {"self": ".", "up": "..", "top": "../..", "bee": "../bee"}.items():
+        (ant / name).symlink_to(target)
+    shutil.copytree(folder / "test" / "ant", folder.parent / "more")
+    (ant / "more").symlink_to("../../../more")
+    ours = image_folder(folder)
+    assert paths_of(ours, False) == paths_of(before, False)
+    added = [str(ant / "more" / f"{i}.png") for i in range(3)]
+    assert sorted(paths_of(ours)) == sorted(paths_of(before) + added)
+    assert np.bincount(ours.train_targets).tolist() == [TRAIN[0] + 3, *TRAIN[1:]]
+
+
+def test_a_folder_that_cannot_be_read_is_named(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed = folder / "train" / "ant" / "closed"
+    closed.mkdir()
+    scandir = os.scandir
+
+    def refused(place: str | Path) -> object:  # root may read every folder: chmod is not enough
+        if Path(place) == closed:
+            raise PermissionError(13, "Permission denied", str(place))
+        return scandir(place)
+
+    monkeypatch.setattr(os, "scandir", refused)
+    with pytest.raises(InputError, match=r"^cannot read the folder \S+/ant/closed \(Permission"):
+        image_folder(folder)
+
+
+def test_the_first_row_of_a_csv_is_no_header_for_want_of_a_suffix(folder: Path) -> None:
+    for path in sorted((folder / "train" / "ant").iterdir()):
+        path.rename(path.with_suffix(""))
+    rows = [f"train/ant/{i},{i % 2}\n" for i in range(6)]
+    (folder / "bare.csv").write_text("".join(rows))
+    assert len(image_list(folder, "bare.csv", test_share=0.2).paths) == 6
+    (folder / "typo.csv").write_text("0.jpg,one\n" + "".join(rows))
+    with pytest.raises(InputError, match=r"typo\.csv line 1: the label 'one' is not a whole"):
+        image_list(folder, "typo.csv", test_share=0.2)
+
+
 def write_lists(folder: Path, **lines: str) -> None:
     for name, text in lines.items():
         (folder / f"{name}.txt").write_text(text)
@@ -77,8 +121,8 @@ def test_lists_in_every_form_give_the_same_files(folder: Path) -> None:
         "plain.txt": "".join(f"{path} {label}\n" for path, label in relative),
         "absolute.txt": "# a comment\n\n" + "".join(f"{p}   {y}\r\n" for p, y in samples),
         "bare.csv": "".join(f"{path},{label}\n" for path, label in relative),
-        "header.csv": "path,label\n" + "".join(f'"{path}", {label}\n' for path, label in relative),
-        "named.csv": "image,kind\n" + "".join(f"{p},{CLASSES[y]}\n" for p, y in relative),
+        "header.csv": "image,kind\n" + "".join(f'"{path}", {label}\n' for path, label in relative),
+        "named.csv": "path,label\n" + "".join(f"{p},{CLASSES[y]}\n" for p, y in relative),
     }
     seen = set()
     for name, text in forms.items():
@@ -94,6 +138,15 @@ def test_lists_in_every_form_give_the_same_files(folder: Path) -> None:
 
 def damage_nothing(folder: Path) -> None:
     pass
+
+
+def one_class(folder: Path) -> None:
+    for place in [*folder.glob("*/bee"), *folder.glob("*/cat")]:
+        shutil.rmtree(place)
+
+
+def not_utf8(folder: Path) -> None:
+    (folder / "train" / "bee").rename(os.fsdecode(os.fsencode(folder) + b"/train/b\xe9"))
 
 
 def empty_class(folder: Path) -> None:
@@ -119,6 +172,9 @@ def thirty_two_bits(folder: Path) -> None:
 
 
 FOLDER_ERRORS: list[tuple[Callable[[Path], None], dict, str]] = [
+    (one_class, {}, r"\S+/train has one class, 'ant'; classification needs at least two"),
+    (not_utf8, {}, r"\S+/train has a class folder 'b\\udce9', which is not UTF-8; rename it"),
+    (damage_nothing, {"train": 5}, r"data\.train=5 must be a name; write data\.train=\./5 for"),
     (empty_class, {}, r"the class folder \S+/train/dog holds no image \(\.jpg,"),
     (only_in_test, {}, r"the class 'eel' of \S+/test is not one of the 3 of \S+/train \(3 test"),
     (only_in_train, {}, r"\S+/test has no folder for the class 'cat' of \S+/train"),
@@ -163,7 +219,7 @@ GOOD = "".join(f"train/{name}/{i}.jpg {y}\n" for y, name in enumerate(CLASSES) f
         (
             GOOD + "train/ant/2.jpg\n",
             GOOD,
-            r"\S+train.txt line 7: .* is not a path and a label; 1 ",
+            r"\S+train.txt line 7: .* is not a path and a label; 1 of 7 rows are bad",
         ),
         (
             "train/ant/2.jpg one\n" + GOOD + "train/ant/3.jpg -1\n",
@@ -181,7 +237,12 @@ GOOD = "".join(f"train/{name}/{i}.jpg {y}\n" for y, name in enumerate(CLASSES) f
             GOOD + "train/ant/2.jpg 7\n",
             r"\S+test.txt line 7: the class '7' of \S+test.txt is",
         ),
-        (GOOD + "train/ant/2.jpg 4\n", GOOD, r"class '3' has no image in \S+train.txt"),
+        (
+            GOOD + "train/ant/2.jpg 4000000000\n",
+            GOOD + "train/ant/2.jpg 4000000000\n",
+            r"class '3' has no image in \S+train.txt; .* and 3999999997 of these 4000000001 are",
+        ),
+        ("train/ant/2.jpg 0\n", GOOD, r"\S+train.txt has one class, '0'; .* needs at least two"),
         ("# nothing\n", GOOD, r"the list \S+train.txt has no rows"),
     ],
 )
@@ -196,7 +257,7 @@ def test_a_list_or_an_archive_that_is_not_there_is_named(folder: Path) -> None:
         image_list(folder, "none.txt", test_share=0.2)
     with pytest.raises(InputError, match=r"data\.archive=\S+/none is not a folder"):
         image_folder(folder / "none")
-    write_lists(folder, one="train/ant/0.jpg ant\n")
+    write_lists(folder, one="train/ant/0.jpg ant\n" + "train/bee/0.jpg bee\n" * 2)
     with pytest.raises(InputError, match=r"class 'ant' has 1 sample and data\.test_share=0\.2"):
         image_list(folder, "one.txt", test_share=0.2)
 

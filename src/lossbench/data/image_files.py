@@ -7,10 +7,13 @@ before training, and the size of every image is known.
 from __future__ import annotations
 
 import hashlib
+import inspect
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -162,6 +165,57 @@ class ImageFiles:
         return digest.hexdigest()
 
 
+ListPart = Callable[[Path, str], Listing]
+Source = TypeVar("Source", bound=Callable[..., ImageFiles])
+
+
+def _reads(list_part: ListPart) -> Callable[[Source], Source]:
+    """Give a source ``content_digests(**data)``: by key, what of its content identifies a run."""
+
+    def with_digests(source: Source) -> Source:
+        signature = inspect.signature(source)
+
+        def content_digests(**data: Any) -> dict[str, str]:
+            given = signature.bind(**{k: v for k, v in data.items() if k in signature.parameters})
+            given.apply_defaults()
+            archive, train, test, test_share = given.args[:4]
+            folder = Path(_text("archive", archive)).expanduser().absolute()
+            parts = zip(("train", "test"), _parts(folder, train, test, test_share), strict=False)
+            return {key: part_digest(list_part, folder, part) for key, part in parts}
+
+        source.content_digests = content_digests  # type: ignore[attr-defined]
+        return source
+
+    return with_digests
+
+
+@cache
+def part_digest(list_part: ListPart, folder: Path, part: str) -> str:
+    """SHA-256 over names, labels and sizes of the images of a part, which is read once a process.
+
+    Names in folders are relative to the part, those in lists to ``folder``. A file that is not
+    there is none's concern here: it is named when headers are read.
+    """
+    listing = list_part(folder, part)
+    above = os.path.relpath(listing.source, folder) + "/"
+    digest = hashlib.sha256()
+    for path, label in zip(listing.paths, listing.labels, strict=True):
+        try:
+            size = os.stat(os.path.join(folder, path)).st_size
+        except OSError:
+            size = -1
+        digest.update(os.fsencode(f"{path.removeprefix(above)}\0{label}\0{size}\0"))
+    return digest.hexdigest()
+
+
+def _text(key: str, value: Any) -> Any:
+    """``value``; raises `InputError` unless it can name a file or folder."""
+    if isinstance(value, str | os.PathLike):
+        return value
+    raise InputError(f"data.{key}={value} must be a name; write data.{key}=./{value} for one such")
+
+
+@_reads(list_folder)
 def image_folder(
     archive: str | Path,
     train: str = "train",
@@ -194,7 +248,7 @@ def image_folder(
     Raises `InputError` for a missing part, an empty class, a class that only one part has, and
     images that cannot be read, which it counts.
     """
-    folder = Path(archive).expanduser()
+    folder = Path(_text("archive", archive)).expanduser()
     return _image_files(
         folder,
         [list_folder(folder, part) for part in _parts(folder, train, test, test_share)],
@@ -203,6 +257,7 @@ def image_folder(
     )
 
 
+@_reads(list_file)
 def image_list(
     archive: str | Path,
     train: str,
@@ -233,7 +288,7 @@ def image_list(
     Raises `InputError` that names list and line of the first row that is bad, and counts them; for
     a class without a training image; for a label that only the test list has.
     """
-    folder = Path(archive).expanduser()
+    folder = Path(_text("archive", archive)).expanduser()
     return _image_files(
         folder,
         [list_file(folder, part) for part in _parts(folder, train, test, test_share)],
@@ -246,6 +301,9 @@ def _parts(folder: Path, train: str, test: str | None, test_share: float | None)
     """The names of the parts that there are; raises `InputError` unless test is one or a share."""
     if not folder.is_dir():
         raise InputError(f"data.archive={folder} is not a folder")
+    _text("train", train)
+    if test is not None:
+        _text("test", test)
     there = test is not None and place_in(folder, test).exists()
     if test is not None and there and test_share is not None:
         raise InputError(

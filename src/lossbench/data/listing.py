@@ -45,17 +45,35 @@ def place_in(folder: Path, part: str) -> Path:
 def list_folder(folder: Path, part: str) -> Listing:
     """The images below ``folder/part/CLASS``, sorted as torchvision's ImageFolder sorts them.
 
-    Raises `InputError` where there is no such folder, no class, or a class without an image.
+    Links are followed, but not to a folder that is read anyway, nor to one above.
+
+    Raises `InputError` where there is no such folder, no class, a class without an image, a class
+    whose name is not UTF-8, or a folder that cannot be read.
     """
     root = place_in(folder, part)
     if not root.is_dir():
         raise InputError(f"there is no folder {root}; it must hold a folder for each class")
+    try:
+        return _list_classes(root, folder)
+    except OSError as error:
+        raise InputError(
+            f"cannot read the folder {error.filename} ({error.strerror}); make it readable, or take"
+            " it out"
+        ) from error
+
+
+def _list_classes(root: Path, folder: Path) -> Listing:
     names = sorted(x.name for x in os.scandir(root) if x.is_dir() and x.name[0] != ".")
     if not names:
         raise InputError(f"{root} holds no folders; it must hold one for each class")
+    above = os.path.relpath(root, folder)
+    real = root.resolve()
+    seen = {_file_id(place) for place in (real, *real.parents, *(root / name for name in names))}
     paths, labels, ignored = [], [], 0
     for name in names:
-        found = list(_files_below(root / name))
+        if name.encode(errors="ignore").decode() != name:
+            raise InputError(f"{root} has a class folder {name!r}, which is not UTF-8; rename it")
+        found = list(_files_below(root / name, seen))
         images = [path for path in found if path.lower().endswith(SUFFIXES)]
         if not images:
             raise InputError(
@@ -63,31 +81,54 @@ def list_folder(folder: Path, part: str) -> Listing:
                 " or remove it"
             )
         ignored += len(found) - len(images)
-        paths += [os.path.relpath(path, folder) for path in images]
+        below = len(str(root)) + 1
+        paths += [path[below:] if above == "." else f"{above}/{path[below:]}" for path in images]
         labels += [name] * len(images)
     return Listing(root, paths, labels, tuple(names), ignored=ignored)
 
 
-def _files_below(folder: Path) -> Iterator[str]:
-    for place, _, files in sorted(os.walk(folder, followlinks=True)):
+def _files_below(folder: Path, seen: set[tuple[int, int]]) -> Iterator[str]:
+    """The files below ``folder`` in every folder that is not ``seen``, hidden ones left out."""
+    found = []
+    for place, inside, files in os.walk(folder, followlinks=True, onerror=_raise):
+        found.append((place, files))
+        named = sorted(name for name in inside if name[0] != ".")
+        inside.clear()  # os.walk enters what is put in here
+        for name in named:
+            if (file_id := _file_id(os.path.join(place, name))) not in seen:
+                seen.add(file_id)
+                inside.append(name)
+    for place, files in sorted(found):
         yield from (os.path.join(place, name) for name in sorted(files) if name[0] != ".")
+
+
+def _file_id(place: str | Path) -> tuple[int, int]:
+    status = os.stat(place)
+    return status.st_dev, status.st_ino
+
+
+def _raise(error: OSError) -> None:
+    raise error
 
 
 def list_file(folder: Path, part: str) -> Listing:
     """The images in a list file: lines ``path label``, or ``path,label`` in a ``.csv``.
 
     Empty lines, and those that begin with #, are passed over. A CSV may have a header: a first row
-    whose path has no suffix. Labels are whole numbers where most of them are.
+    ``path,label``, or any without the suffix of an image whose label alone is no whole number.
+    Labels are whole numbers where most of them are.
 
     Raises `InputError` that names file and line of the first bad row, and counts them.
     """
     source = place_in(folder, part)
     rows: list[tuple[int, str, str]] = []
     bad: list[tuple[int, str]] = []
+    count = 0
     read = _csv_rows if source.suffix.lower() == ".csv" else _text_rows
     try:
         with open(source, encoding="utf-8-sig", newline="") as file:
             for line, fields in read(file):
+                count += 1
                 if len(fields) == 2 and all(fields):
                     rows.append((line, fields[0], fields[1]))
                 else:
@@ -105,7 +146,7 @@ def list_file(folder: Path, part: str) -> Listing:
     if bad:
         line, what = min(bad)
         raise InputError(
-            f"{source} line {line}: {what}; {len(bad)} of {len(rows)} rows are bad; correct them"
+            f"{source} line {line}: {what}; {len(bad)} of {count} rows are bad; correct them"
         )
     if not rows:
         raise InputError(f"the list {source} has no rows; write lines such as: dog/3.jpg 7")
@@ -114,7 +155,7 @@ def list_file(folder: Path, part: str) -> Listing:
         source,
         [os.path.relpath(path, folder) if os.path.isabs(path) else path for _, path, _ in rows],
         labels,
-        _numbers(labels) if numbered else tuple(sorted(set(labels))),
+        tuple(sorted(set(labels), key=int if numbered else None)),
         [line for line, _, _ in rows],
     )
 
@@ -127,33 +168,46 @@ def _text_rows(file: Iterable[str]) -> Iterator[tuple[int, list[str]]]:
 
 def _csv_rows(file: Iterable[str]) -> Iterator[tuple[int, list[str]]]:
     reader = csv.reader(file, skipinitialspace=True)
-    for number, fields in enumerate(reader):
-        header = number == 0 and len(fields) == 2 and not Path(fields[0]).suffix
-        if fields and not header and not fields[0].startswith("#"):
-            yield reader.line_num, [field.strip() for field in fields]
+    rows = [
+        (reader.line_num, [field.strip() for field in fields])
+        for fields in reader
+        if fields and not fields[0].startswith("#")
+    ]
+    yield from rows[_has_header([fields for _, fields in rows]) :]
+
+
+def _has_header(rows: Sequence[Sequence[str]]) -> bool:
+    if not rows or len(rows[0]) != 2:
+        return False
+    (path, label), others = rows[0], rows[1:]
+    only_words = not path.lower().endswith(SUFFIXES) and not _is_whole(label)
+    numbered = bool(others) and all(_is_whole(fields[-1]) for fields in others)
+    return (path, label) == ("path", "label") or (only_words and numbered)
 
 
 def _is_whole(label: str) -> bool:
     return label.isascii() and label.isdigit()
 
 
-def _numbers(labels: Sequence[str]) -> tuple[str, ...]:
-    """The class names "0" to "C - 1"."""
-    return tuple(str(label) for label in range(max(int(label) for label in labels) + 1))
-
-
 def check_classes(train: Listing, test: Listing | None) -> None:
-    """Raises `InputError` for a class without a training image, and a label that test alone has.
+    """Raises `InputError` for a gap in numbered labels, one class, and a label only test has.
 
     Of folders, both parts must have the same classes.
     """
-    present = set(train.labels)
-    for name in train.class_names:
-        if name not in present:
+    names = train.class_names
+    if train.lines and all(_is_whole(name) for name in names):
+        count = int(names[-1]) + 1
+        if count > len(names):
+            first = next(at for at, name in enumerate(names) if int(name) != at)
             raise InputError(
-                f"class {name!r} has no image in {train.source}; labels are 0 to"
-                f" {len(train.class_names) - 1} without gaps"
+                f"class '{first}' has no image in {train.source}; labels must be 0 to {count - 1}"
+                f" without gaps, and {count - len(names)} of these {count} are missing"
             )
+    if len(names) < 2:
+        raise InputError(
+            f"{train.source} has one class, {names[0]!r}; classification needs at least two"
+        )
+    present = set(names)
     if test is None:
         return
     unseen = [at for at, label in enumerate(test.labels) if label not in present]
