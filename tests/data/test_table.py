@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
@@ -104,7 +106,7 @@ def test_features_are_those_of_scikit_learn_fitted_on_the_training_subset(
     assert names == (
         *NUMBERS,
         "age missing",
-        *("colour=green", "colour=red", "colour=missing", "shop=a", "shop=b", "shop=c"),
+        *("colour=green", "colour=red", "colour missing", "shop=a", "shop=b", "shop=c"),
     )
     data = LossbenchDataModule(prepared, settings, 0)
     ((features, targets, ids),) = data.train_evaluation_loader()
@@ -163,7 +165,7 @@ def test_columns_of_codes_can_be_named_as_categories(written: Path, frame: pd.Da
     )
     whole = [f"age={age:.0f}" for age in sorted(frame["age"].dropna().unique())]
     ages = [name for name in made.feature_names if name.startswith("age")]
-    assert set(ages) <= {*whole, "age=missing"}
+    assert set(ages) <= {*whole, "age missing"}
     assert made.numbers.shape[1] == 2
     with pytest.raises(
         InputError, match=r"all\.csv row \d+: colour=\w+ is not a finite number; \d+"
@@ -278,10 +280,7 @@ def test_parquet_is_read_like_csv(frame: pd.DataFrame, written: Path) -> None:
 def test_parquet_without_pyarrow_says_what_to_install(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(*arguments: object, **others: object) -> None:
-        raise ImportError("pyarrow is missing")
-
-    monkeypatch.setattr("pandas.read_parquet", refuse)
+    monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)  # as where it is not installed
     with pytest.raises(
         InputError, match=r"t\.parquet: Parquet files need pyarrow: pip install 'los"
     ):
@@ -299,3 +298,119 @@ def test_a_table_of_categories_alone_has_no_numbers(written: Path) -> None:
     features = made.select(np.arange(50), np.arange(0)).train
     assert set(np.unique(features)) == {0, 1}
     np.testing.assert_array_equal(features.sum(axis=1), 2)
+
+
+def features_of(path: Path, **arguments: object) -> tuple[str, ...]:
+    return table(path, **{"target": "y", **arguments}).feature_names
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (["1"] * 11 + ["oops"], r"\S+t\.csv row 12: x=oops is not a finite number; 1 rows"),
+        (["2,5", "1.5"] * 6, r"\S+t\.csv row 1: x=2,5 is not a finite number; 6 rows"),
+        (["2020-01-31", "2021-02-01"] * 6, r"\S+t\.csv: the column 'x' holds dates or times, .*]"),
+        (["31/01/2020 10:30"] * 12, r"\S+t\.csv: the column 'x' holds dates or times, such as 31"),
+        (["10:30"] * 12, r"\S+t\.csv: the column 'x' holds dates .*; make numbers .*data\.drop=\["),
+        (["1e39"] * 12, r"\S+t\.csv row 1: x=1e\+39 is beyond the range of float32; 12 rows"),
+    ],
+)
+def test_numbers_and_dates_never_become_categories_unasked(
+    values: list[str], message: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "t.csv"
+    pd.DataFrame({"x": values, "y": ["a", "b"] * 6}).to_csv(path, index=False)
+    with pytest.raises(InputError, match=f"^{message}") as caught:
+        features_of(path, test="t.csv")
+    assert "\n" not in str(caught.value)
+    names = features_of(path, test="t.csv", categorical=["x"])
+    assert all(name.startswith("x=") for name in names)
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([Decimal("1.5"), None], ("x", "x missing")),
+        ([True, None], ("x", "x missing")),
+        (["1", "b"], ("x=1", "x=b")),  # half is not most
+        (pd.Categorical(["1", "2"]), ("x=1", "x=2")),
+        ([pd.Timestamp(2020, 1, 1), None], r"\S+ the column 'x' holds dates or times"),
+        ([pd.Timedelta(1), None], r"\S+ the column 'x' holds dates or times"),
+        ([[1, 2], None], r"\S+t\.parquet row 1: the column 'x' holds a ndarray; make columns"),
+        ([None, {"a": 1}], r"\S+t\.parquet row 2: the column 'x' holds a dict; make columns"),
+    ],
+)
+def test_columns_of_parquet_types(values: list, expected: object, tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    path = tmp_path / "t.parquet"
+    pd.DataFrame({"x": values, "y": ["a", "b"]}).to_parquet(path)
+    if isinstance(expected, tuple):
+        assert features_of(path, test="t.parquet") == expected
+        return
+    with pytest.raises(InputError, match=f"^{expected}"):
+        features_of(path, test="t.parquet")
+
+
+def test_a_missing_category_is_not_the_word_missing(tmp_path: Path) -> None:
+    train = {"k": ["missing", "q", None, "q"], "y": ["a", "b"] * 2}
+    pd.DataFrame(train).to_csv(tmp_path / "t.csv", index=False)
+    pd.DataFrame({"k": [None, "missing", "q"], "y": "a"}).to_csv(tmp_path / "u.csv", index=False)
+    made = table(tmp_path / "t.csv", "y", test="u.csv")
+    assert made.feature_names == ("k=missing", "k=q", "k missing")
+    assert made.categories[:, 0].tolist() == [0, 1, 2, 1, 2, 0, 1]
+    pd.DataFrame(train).dropna().to_csv(tmp_path / "t.csv", index=False)
+    assert table(tmp_path / "t.csv", "y", test="u.csv").categories[-3:, 0].tolist() == [-1, 0, 1]
+
+
+def test_labels_may_be_words_that_stand_for_missing_elsewhere(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("x,1,2\n1,NA,0\nNA,None,0\n3,7,0\n")
+    made = table(path, 1, test="t.csv", drop=[2])  # names that YAML takes for numbers
+    assert made.class_names == ("7", "NA", "None")
+    assert made.feature_names == ("x", "x missing")
+    path.write_text("x,1\n1,NA\n2,\n")
+    with pytest.raises(InputError, match=r"t\.csv row 2 has no label in the column '1'; 1 of 2"):
+        table(path, 1, test="t.csv")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("x,y\n7,1,a\n8,2,b\n", r"\S+t\.csv row 1 has more fields than the header; give"),
+        ("x,x,y\n1,2,a\n3,4,b\n", r"\S+t\.csv has more than one column 'x'; rename"),
+    ],
+)
+def test_columns_never_shift_nor_share_a_name(text: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text(text)
+    with pytest.raises(InputError, match=f"^{message}"):
+        features_of(tmp_path / "t.csv", test="t.csv")
+
+
+def test_two_columns_of_one_name_in_parquet_are_refused(tmp_path: Path) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    columns = [pyarrow.array(["a", "b"])] * 3
+    parquet.write_table(
+        pyarrow.Table.from_arrays(columns, names=["x", "y", "y"]), tmp_path / "t.parquet"
+    )
+    with pytest.raises(InputError, match=r"^\S+t\.parquet has more than one column 'y'; rename"):
+        features_of(tmp_path / "t.parquet")
+
+
+def test_an_outlier_of_the_test_part_is_named_with_its_row(tmp_path: Path) -> None:
+    pd.DataFrame({"x": [1e-30, 2e-30], "y": ["a", "b"]}).to_csv(tmp_path / "t.csv", index=False)
+    pd.DataFrame({"x": [0, 1e20], "y": ["a", "b"]}).to_csv(tmp_path / "u.csv", index=False)
+    made = table(tmp_path / "t.csv", "y", test="u.csv")
+    with pytest.raises(
+        InputError, match=r"^row 2 of the file of the test part: x=1e\+20 is beyond"
+    ):
+        made.select(np.arange(2), np.arange(0))
+
+
+def test_numbers_missing_in_test_rows_alone_add_no_feature(tmp_path: Path) -> None:
+    pd.DataFrame({"x": [1.0, 2], "y": ["a", "b"]}).to_csv(tmp_path / "t.csv", index=False)
+    pd.DataFrame({"x": [None, 5], "y": ["a", "b"]}).to_csv(tmp_path / "u.csv", index=False)
+    made = table(tmp_path / "t.csv", "y", test="u.csv")
+    selection = made.select(np.arange(2), np.arange(0))
+    assert selection.input_shape == (len(made.feature_names),) == (1,)
+    assert selection.test.tolist() == [[0], [7]]

@@ -5,7 +5,8 @@ How a file becomes pixels, and so a part of every run that reads files:
 - EXIF rotation is applied, as an image viewer does (torchvision's ImageFolder does not).
 - A palette becomes its colours; CMYK, YCbCr and LAB are converted; transparency is dropped, as by
   torchvision; grey becomes three equal channels, or colours become grey with one channel.
-- Grey of 16 bits keeps its upper 8. 32-bit pixels have no known range and are refused.
+- Grey of 16 bits (PNG, TIFF, PGM) keeps its upper 8. 32-bit pixels have no known range and are
+  refused.
 - The shorter side is resized to ``resize`` (bilinear, antialiased), the longer one in proportion.
 - Of an animation, the first frame.
 """
@@ -56,9 +57,9 @@ def read_header(path: str, resize: int) -> Header:
 
     try:
         with open(path, "rb") as file, Image.open(file) as image:
-            if image.mode in ("I", "F"):
+            if image.mode in ("I", "F") and not _sixteen_bits(image):
                 raise ValueError(f"32-bit pixels (mode {image.mode}); save it with 8 or 16 bits")
-            width, height = image.size
+            width, height = _stored_size(image)
             if _orientation(image) in _TURNED:
                 width, height = height, width
             width, height = resized(width, height, resize)
@@ -81,20 +82,37 @@ def decode(path: str, resize: int, channels: int) -> Pixels:
     try:
         with Image.open(path) as opened:
             orientation = _orientation(opened)
+            sixteen_bits = _sixteen_bits(opened)
             opened.load()
         image: Image.Image = opened
         if orientation != 1:
             image = ImageOps.exif_transpose(image)
-        if image.mode.startswith("I;16"):
+        if sixteen_bits:
             image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
         if image.mode == "P" and "transparency" in image.info:
             image = image.convert("RGBA")  # Pillow warns about the direct way
+        if image.mode == "LAB":
+            image = image.convert("RGB")  # Pillow knows no direct way to grey
         image = image.convert(_MODES[channels])
         size = resized(*image.size, resize)
         image = image.resize(size, Image.Resampling.BILINEAR)
         return np.array(image).reshape(size[1], size[0], channels)
     except Exception as error:
         raise unreadable(path, error) from error
+
+
+def _stored_size(image: Image.Image) -> tuple[int, int]:
+    """(width, height) before rotation: Pillow gives it so, but for TIFF, where it depends."""
+    from PIL.TiffImagePlugin import IMAGELENGTH, IMAGEWIDTH, TiffImageFile
+
+    if isinstance(image, TiffImageFile):
+        return image.tag_v2[IMAGEWIDTH], image.tag_v2[IMAGELENGTH]
+    return image.size
+
+
+def _sixteen_bits(image: Image.Image) -> bool:
+    """Whether it is grey of 16 bits, which Pillow holds in 32 for PGM and in older PNG readers."""
+    return image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM"))
 
 
 def _orientation(image: Image.Image) -> int:
@@ -135,14 +153,14 @@ def in_threads(
 
 
 def refuse(errors: Sequence[tuple[str, UnreadableImageError]], count: int) -> None:
-    """Raise the `InputError` that counts ``errors`` among ``count`` images and names the first.
+    """Raise the `InputError` that counts ``errors`` among ``count`` images and names the first 3.
 
     Each error comes with words for its place, such as "train.txt line 7: ", or none.
     """
     if errors:
-        place, first = errors[0]
+        first = ", ".join(f"{place}{error}" for place, error in errors[:3])
         raise InputError(
-            f"{len(errors)} of {count} images cannot be read, first {place}{first}; replace them or"
+            f"{len(errors)} of {count} images cannot be read, first {first}; replace them or"
             " take them out"
         )
 

@@ -20,7 +20,13 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
-from lossbench.data.decoding import Pixels, PixelStore, UnreadableImageError
+from lossbench.data.decoding import (
+    Pixels,
+    PixelStore,
+    UnreadableImageError,
+    in_threads,
+    refuse,
+)
 from lossbench.data.image_files import ImageFiles
 from lossbench.data.selection import FileRows
 from lossbench.seeding import derive_seed
@@ -94,8 +100,8 @@ class Decoder:
     def __init__(
         self, parts: Sequence[FileRows], cache_mb: int | None, workers: int | None
     ) -> None:
-        files = parts[0].files
-        rows = np.concatenate([part.rows for part in parts])
+        self._files = files = parts[0].files
+        self._rows = rows = np.concatenate([part.rows for part in parts])
         kept = 0
         store = None
         if cache_mb is not None:
@@ -124,7 +130,11 @@ class Decoder:
         )
 
     def batches(self, requests: Sequence[Request]) -> Iterator[Tensor]:
-        """The pixels of each request, in order, on the CPU; raises `UnreadableImageError`."""
+        """The pixels of each request, in order, on the CPU.
+
+        Where one cannot be decoded, all images of the run are decoded once, and the `InputError`
+        counts those that cannot.
+        """
         self._requests[:] = requests
         self._turn += 1
         turn = self._turn
@@ -134,8 +144,17 @@ class Decoder:
                 raise RuntimeError("another part's batches were asked for before these were done")
             pixels = next(decoded)
             if isinstance(pixels, UnreadableImageError):
-                raise pixels
+                self._count_unreadable()
+                raise pixels  # it can be read now
             yield pixels
+
+    def _count_unreadable(self) -> None:
+        """Raise the `InputError` that counts and names the images which cannot be decoded."""
+        rows = np.unique(self._rows).tolist()
+        log.warning("an image cannot be decoded: looking for others among %d", len(rows))
+        decoded = in_threads(self._files.decode, rows)
+        errors = [("", error) for _, error in decoded if isinstance(error, UnreadableImageError)]
+        refuse(errors, len(rows))
 
     def close(self) -> None:
         """End the worker processes; they would otherwise wait for the garbage collector."""

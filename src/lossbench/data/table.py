@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from lossbench.data.selection import Indices, Selection, arrays_fingerprint
 from lossbench.data.split import hold_out
+from lossbench.data.table_file import check_cells, is_numeric, of_numbers, read, refuse_dates
 from lossbench.errors import InputError, unknown
 
 if TYPE_CHECKING:
@@ -19,8 +20,7 @@ if TYPE_CHECKING:
 
 MOST_CATEGORIES = 1000  # of one column: beyond, it is an identifier or free text
 MISSING = "missing"
-
-Features = NDArray[np.float32]
+LARGEST = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +35,8 @@ class Table:
         train_targets: (N,) int64.
         test_targets: (M,) int64.
         class_names: by class index.
-        feature_names: those of all features, in order.
+        feature_names: those of all features, in order; those of the numbers come first.
+        places: (N + M,) int64, the row of each in its file, from 1.
         origin: which copy of the data was read, in words.
     """
 
@@ -46,6 +47,7 @@ class Table:
     test_targets: Indices
     class_names: tuple[str, ...]
     feature_names: tuple[str, ...]
+    places: Indices
     origin: str
 
     def select(self, train: Indices, validation: Indices) -> Selection:
@@ -54,12 +56,15 @@ class Table:
         The features (F,) are: each number x as (x - mean) / std, mean and population std being
         those of the ``train`` rows, 0 where std is 0 or x is missing; then 0 or 1 for every column
         with missing numbers in the training part; then the one-hot categories.
+
+        Raises `InputError` for a number whose feature is beyond the range of float32.
         """
         rows = len(self.train_targets)
         numbers = self.numbers
-        with np.errstate(invalid="ignore"):
+        with np.errstate(invalid="ignore", over="ignore"):
             mean, std = _mean_and_std(numbers[train])
             scaled = np.nan_to_num((numbers - mean) / np.where(std > 0, std, 1)) * (std > 0)
+        self._check_range(scaled)
         gaps = np.isnan(numbers)
         indicators = gaps[:, gaps[:rows].any(axis=0)]
         one_hot = [
@@ -78,6 +83,20 @@ class Table:
             ),
             origin=self.origin,
         )
+
+    def _check_range(self, scaled: NDArray[np.float64]) -> None:
+        """Raise `InputError` for the first number that is none in float32 once standardised."""
+        beyond = np.argwhere(np.abs(scaled) > LARGEST)
+        if len(beyond):
+            row, column = beyond[0]
+            part = "training" if row < len(self.train_targets) else "test"
+            name = self.feature_names[column]
+            raise InputError(
+                f"row {self.places[row]} of the file of the {part} part:"
+                f" {name}={self.numbers[row, column]:g} is beyond the range of float32 once"
+                f" standardised on the training rows; correct it, or leave the column out with"
+                f" data.drop=[{name}]"
+            )
 
 
 def _mean_and_std(numbers: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -113,31 +132,42 @@ def table(
         test_share: where ``test`` is None: this share of each class is the test part, the same for
             every seed (`lossbench.data.split.hold_out`).
         drop: columns to leave out, such as identifiers.
-        categorical: columns of categories; None: every column that is not of numbers.
+        categorical: columns of categories; None: every column of text of which at most half reads
+            as numbers, and pandas' own categories in Parquet files.
 
-    Raises `InputError` for an unknown column, a missing or unseen label, an infinite number, text
-    among numbers, a class without a training row, a file that cannot be read.
+    In a CSV file an empty field is a missing value, and in features so are NA, None and the like;
+    in the column of the labels these are labels.
+
+    Raises `InputError` for an unknown column, two columns of one name, a missing or unseen label, a
+    number that is infinite or beyond float32, text among numbers, dates, times, lists, a class
+    without a training row, a row with more fields than the header, a file that cannot be read.
     """
+    target = str(target)  # the command line makes a number of a name such as 1
+    drop, categorical = _listed("data.drop", drop), _listed("data.categorical", categorical)
     source = Path(archive).expanduser()
     other = None if test is None else source.parent / Path(test).expanduser()
-    frame = _read(source)
+    frame = read(source, target)
     columns = _feature_columns(frame, target, drop, categorical)
     if not columns:
         raise InputError(f"{source} has no column beside data.target={target} and those of drop")
+    check_cells(source, frame, [target, *columns])
     labels, names = _labels(source, frame[target])
     if other is None:
         held_out = hold_out(labels, test_share, names)
         parts = [(source, frame[~held_out]), (source, frame[held_out])]
         targets = labels[~held_out], labels[held_out]
     else:
-        tested = _read(other)
+        tested = read(other, target)
         for name in [target, *columns]:
             if name not in tested.columns:
                 raise InputError(f"{other} has no column {name!r}, which {source} has; add it")
+        check_cells(other, tested, [target, *columns])
         parts = [(source, frame), (other, tested)]
         targets = labels, _labels(other, tested[target], names)[0]
     if categorical is None:
-        categorical = [name for name in columns if not _is_numeric(frame[name].dtype)]
+        categorical = [name for name in columns if not of_numbers(frame[name])]
+    for file, part in parts:
+        refuse_dates(file, part, [name for name in columns if name not in categorical])
     origin = f"{archive}; test part: {test or f'{test_share:g} of each class'}"
     return _encoded(parts, columns, categorical, targets, names, origin)
 
@@ -151,10 +181,10 @@ def _feature_columns(
     """The columns that are features; raises `InputError` for a name that is no column."""
     _check_column("data.target", target, list(frame.columns))
     rest = [name for name in frame.columns if name != target]
-    for name in _listed("data.drop", drop):
+    for name in drop or ():
         _check_column("data.drop", name, rest)
     columns = [name for name in rest if name not in (drop or ())]
-    for name in _listed("data.categorical", categorical):
+    for name in categorical or ():
         _check_column("data.categorical", name, columns)
     return columns
 
@@ -177,57 +207,33 @@ def _encoded(
     features = [
         *numeric,
         *(f"{name} {MISSING}" for name, gap in zip(numeric, gaps, strict=True) if gap > 0),
-        *(f"{name}={word}" for name, (_, words) in coded.items() for word in words),
+        *(feature for _, names in coded.values() for feature in names),
     ]
     unseen = int((codes[len(targets[0]) :] < 0).any(axis=1).sum())
     note = f"; {unseen} test rows hold categories that training rows do not" if unseen else ""
     return Table(
         numbers=np.concatenate(numbers),
         categories=codes,
-        sizes=tuple(len(words) for _, words in coded.values()),
+        sizes=tuple(len(names) for _, names in coded.values()),
         train_targets=targets[0],
         test_targets=targets[1],
         class_names=class_names,
         feature_names=tuple(features),
+        places=np.concatenate([part.index.to_numpy(np.int64) + 1 for _, part in parts]),
         origin=f"{origin}; {len(features)} features{note}",
     )
 
 
-def _read(source: Path) -> pd.DataFrame:
-    import pandas as pd
-
-    readers: dict[str, Any] = {".csv": pd.read_csv, ".parquet": pd.read_parquet}
-    read = readers.get(source.suffix.lower())
-    if read is None:
-        raise InputError(f"{source} is not a table that can be read: give a .csv or .parquet file")
-    try:
-        frame = read(source)
-    except ImportError as error:
-        raise InputError(
-            f"{source}: Parquet files need pyarrow: pip install 'lossbench[parquet]'"
-        ) from error
-    except (OSError, ValueError) as error:  # pandas' and pyarrow's parsers raise ValueErrors
-        raise InputError(f"cannot read {source} ({' '.join(str(error).split())})") from error
-    if not len(frame):
-        raise InputError(f"{source} has no rows")
-    return frame.reset_index(drop=True).rename(columns=str)
-
-
-def _listed(key: str, names: Sequence[str] | None) -> Sequence[str]:
+def _listed(key: str, names: Sequence[str] | None) -> Sequence[str] | None:
+    """``names`` as text; raises `InputError` for what is no list."""
     if names is not None and (isinstance(names, str) or not isinstance(names, Sequence)):
         raise InputError(f"{key}={names} must be null or a list of columns, such as [{names}]")
-    return names or ()
+    return None if names is None else [str(name) for name in names]
 
 
 def _check_column(key: str, name: str, columns: Sequence[str]) -> None:
     if name not in columns:
         raise unknown(key, name, columns)
-
-
-def _is_numeric(kind: Any) -> bool:
-    import pandas as pd
-
-    return bool(pd.api.types.is_numeric_dtype(kind))
 
 
 def _coded(column: pd.Series) -> tuple[Indices, list[str]]:
@@ -237,9 +243,9 @@ def _coded(column: pd.Series) -> tuple[Indices, list[str]]:
     """
     import pandas as pd
 
-    codes, values = pd.factorize(column, sort=_is_numeric(column.dtype))
+    codes, values = pd.factorize(column, sort=is_numeric(column.dtype))
     words = [_word(value) for value in values]
-    names = list(dict.fromkeys(words)) if _is_numeric(column.dtype) else sorted(set(words))
+    names = list(dict.fromkeys(words)) if is_numeric(column.dtype) else sorted(set(words))
     index = {word: at for at, word in enumerate(names)}
     # the last entry is what -1 picks
     return np.array([index[word] for word in words] + [-1], np.int64)[codes], names
@@ -283,29 +289,36 @@ def _numbers(source: Path, part: pd.DataFrame, columns: Sequence[str]) -> NDArra
         numbers[:, at] = pd.to_numeric(column, errors="coerce").to_numpy(
             np.float64, na_value=np.nan
         )
-        bad = np.isinf(numbers[:, at]) | (np.isnan(numbers[:, at]) & column.notna().to_numpy())
+        words = np.isnan(numbers[:, at]) & column.notna().to_numpy()
+        bad = words | (np.abs(numbers[:, at]) > LARGEST)
         if bad.any():
             first = int(np.argmax(bad))
+            finite = np.isfinite(numbers[first, at])
+            reason = "beyond the range of float32" if finite else "not a finite number"
             raise InputError(
-                f"{source} row {part.index[first] + 1}: {name}={column.iloc[first]} is not a finite"
-                f" number; {int(bad.sum())} rows of this column are so; correct them, or leave the"
-                f" column out with data.drop=[{name}]"
+                f"{source} row {part.index[first] + 1}: {name}={column.iloc[first]} is {reason};"
+                f" {int(bad.sum())} rows of this column are so; correct them, leave the column out"
+                f" with data.drop=[{name}], or list the columns of categories in data.categorical"
             )
     return numbers
 
 
 def _categories(name: str, train: pd.Series, test: pd.Series) -> tuple[Indices, list[str]]:
-    """(N + M,) int64, the indices among the categories of ``train``; -1 for any other."""
+    """(N + M,) int64, the indices among the categories of ``train``, -1 for any other; features.
+
+    Missing is the last category where ``train`` has it; the word "missing" is another.
+    """
     codes, words = _coded(train)
-    if (codes < 0).any():
-        codes = np.where(codes < 0, len(words), codes)
-        words = [*words, MISSING]
-    if len(words) > MOST_CATEGORIES:
+    gaps = bool((codes < 0).any())
+    missing = len(words) if gaps else -1
+    codes = np.where(codes < 0, missing, codes)
+    if len(words) + gaps > MOST_CATEGORIES:
         raise InputError(
-            f"the column {name!r} has {len(words)} categories, more than {MOST_CATEGORIES}; leave"
-            f" it out with data.drop=[{name}]"
+            f"the column {name!r} has {len(words) + gaps} categories, more than {MOST_CATEGORIES};"
+            f" leave it out with data.drop=[{name}]"
         )
     test_codes, test_words = _coded(test)
     index = {word: at for at, word in enumerate(words)}
-    known = [index.get(word, -1) for word in test_words] + [index.get(MISSING, -1)]
-    return np.concatenate([codes, np.array(known, np.int64)[test_codes]]), words
+    known = [index.get(word, -1) for word in test_words] + [missing]
+    features = [f"{name}={word}" for word in words] + [f"{name} {MISSING}"] * gaps
+    return np.concatenate([codes, np.array(known, np.int64)[test_codes]]), features
