@@ -90,9 +90,9 @@ def test_a_run_says_and_records_its_order_noise_and_shortfall(make_run: Callable
         "imbalance=buda_linear",
         "imbalance.factor=500",
         "label_noise=symmetric",
-        "label_noise.rate=0.1",
+        "label_noise.rate=0.45",
         "trainer.max_epochs=1",
-        "seed=4",
+        "seed=47",
     )
     assert train(run) == 0
     record = read_record(run.folder)
@@ -104,9 +104,29 @@ def test_a_run_says_and_records_its_order_noise_and_shortfall(make_run: Callable
     assert record.class_counts == np.bincount(noisy.train.targets, minlength=10).tolist()
     assert record.class_counts != clean.class_counts.tolist()
     assert record.fingerprints["subset"] == noisy.subset_fingerprint != clean.subset_fingerprint
-    # head, mid and tail are those of the counts, not of the class indices
-    ranked = np.argsort(-np.array(record.class_counts), kind="stable")
-    assert ranked[:3].tolist() != [0, 1, 2]
+    assert record.image_counts() == clean.class_counts.tolist()
+    # head, mid and tail are those of the images: neither of the labels given nor of the indices
+    ranked = np.argsort(-clean.class_counts, kind="stable")
+    assert set(ranked[:3]) != {0, 1, 2}
+    given = np.argsort(-noisy.class_counts, kind="stable")
+    assert set(ranked[:3]) != set(given[:3])
+    assert set(ranked[7:]) != set(given[7:])
+    metrics, arrays, history = record.metrics, record.arrays(), record.history()
+    recalls = np.array([metrics[f"test/recall/{label}"] for label in range(10)])
+    tests = arrays["confusion/test"].sum(axis=1)
+    unlearnt = tests * arrays["overfitting/by_class"][:, -1]
     for group, members in zip(("head", "mid", "tail"), np.split(ranked, [3, 7]), strict=True):
-        recalls = [record.metrics[f"test/recall/{label}"] for label in members]
-        assert record.metrics[f"test/cls/{group}_recall"] == pytest.approx(np.mean(recalls))
+        assert metrics[f"test/cls/{group}_recall"] == pytest.approx(recalls[members].mean())
+        assert metrics[f"val/cls/{group}_recall"] == history[f"val/cls/{group}_recall"][-1]
+        share = metrics[f"test/overfitting_{group}/share_above_chance"]
+        assert share == pytest.approx(unlearnt[members].sum() / tests[members].sum())
+        if group != "mid":  # one temperature for all changes no decision
+            found = metrics[f"test/posthoc_temperature/{group}_recall"]
+            assert found == metrics[f"test/cls/{group}_recall"]
+    forward = 50 ** (-np.arange(10) / 9)
+    expected = recalls[ranked] @ forward / forward.sum()
+    assert metrics["test/shifted/accuracy_forward_50"] == pytest.approx(expected)
+    shots = {"many": clean.class_counts > 100, "few": clean.class_counts < 20}
+    assert (shots["many"] != (noisy.class_counts > 100)).any()
+    for group, members in shots.items():
+        assert metrics[f"test/cls/{group}_recall"] == pytest.approx(recalls[members].mean())

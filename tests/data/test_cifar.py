@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import os
 import pickle
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lossbench.data.sources import cifar10, cifar100
+from lossbench.data.sources import batch_pickle, cifar10, cifar100
 from lossbench.errors import InputError
 from tests.data.published_files import (
     cifar_contents,
@@ -46,6 +47,8 @@ def with_batch(folder: Path, content: bytes, name: str = "data_batch_3") -> Path
         (Path, "{marker}", "pathlib"),
         (np.dtype, "O", r"numpy\.dtype\(b?'O'\)"),
         (np.ndarray, (1 << 40,), r"numpy\.ndarray as a call"),
+        (np.load, "{marker}", r"numpy.*\.load"),
+        (np._core.multiarray.scalar, "{marker}", r"numpy\._core\.multiarray\.scalar"),
     ],
 )
 @pytest.mark.parametrize("write", [python2_pickle, pickle.dumps])
@@ -61,6 +64,39 @@ def test_a_pickle_that_wants_more_is_refused_and_not_run(
     assert "\n" not in str(error.value)
     assert "was not called" in str(error.value)
     assert not marker.exists()
+
+
+DTYPE, ARRAY = b"\x80\x04cnumpy\ndtype\n", b"cnumpy.core.multiarray\n_reconstruct\n"
+FORGED = {
+    # BUILD with a state of slots, or a dict, onto what the next pickle will call
+    "slots": (DTYPE + b"(N}\x8c\x0c__defaults__\x8c\x02u1\x85stb.", "a change of a function"),
+    "dict": (DTYPE + b"}\x8c\x0c__setstate__K\x01sb.", "a change of a function"),
+    "memo": (b"\x80\x02}r" + struct.pack("<I", 1 << 20) + b".", "the memo index 1048576"),
+    "deep": (b"\x80\x02})" + b"\x85" * 33 + b"K\x01s.", "more than 32 tuples"),
+    "shared": (b"\x80\x04})\x85\x94h\x00\x86\x94K\x01s.", "a tuple in two places"),
+    "calls": (DTYPE + b")R0" * 33 + b".", "more than 32 tuples and calls"),
+    "shape": (
+        b"\x80\x02}U\x01d%b)R(K\x01J\xff\xff\xff\xff\x85%bU\x02u1\x85R\x89U\x03abctbs."
+        % (ARRAY, DTYPE[2:]),
+        "an array whose shape is not made of sizes",
+    ),
+    "type": (DTYPE + b"]\x85R.", "numpy.dtype of a list"),
+    "key": (pickle.dumps({10**5000: 1}, 2), "a int as the name of an entry"),
+    "object": (DTYPE + b")\x81.", "the opcode NEWOBJ"),
+    "instance": (b"(S'echo'\nios\nsystem\n.", "the opcode INST"),
+    "persistent": (b"\x80\x02Nq\x00Q.", "the opcode BINPERSID"),
+    "extension": (b"\x80\x02\x82\x01.", "the opcode EXT1"),
+    "twice": (b"\x80\x02})2\x86K\x01s.", "the opcode DUP"),
+}
+
+
+@pytest.mark.parametrize("name", FORGED)
+def test_a_forged_pickle_is_refused_and_changes_nothing(name: str) -> None:
+    content, named = FORGED[name]
+    with pytest.raises(InputError, match=f"^a file asks for {named}"):
+        batch_pickle.read_batch(content, "a file")
+    honest = batch_pickle.read_batch(cifar_files(10)["data_batch_1"], "a file")
+    np.testing.assert_array_equal(honest["data"], cifar_contents(10)["data_batch_1"]["data"])
 
 
 def test_objects_in_arrays_are_refused(tmp_path: Path) -> None:

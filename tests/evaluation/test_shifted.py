@@ -81,6 +81,14 @@ def test_the_uniform_prior_is_balanced_accuracy_and_stands_alone_without_imbalan
     assert found["accuracy_uniform"] == pytest.approx(balanced_accuracy(confusion))
 
 
+def test_counts_that_are_nearly_equal_by_nature_have_no_direction() -> None:
+    digits = [123, 126, 122, 127, 125, 126, 125, 124, 120, 124]
+    assert list(shifted_priors(digits, (50,))) == ["uniform"]
+    assert list(shifted_priors([149, 100], (50,))) == ["uniform"]
+    assert list(shifted_priors([100, 150], (50,))) == ["uniform", "forward_50", "backward_50"]
+    assert list(shifted_priors([7], (50,))) == ["uniform"]
+
+
 def test_the_posterior_of_the_training_prior_gains_from_knowing_the_test_prior() -> None:
     """Bayes' rule on two Gaussians: the adjusted logits are the best there are, both ways."""
     draws = np.random.default_rng(0)

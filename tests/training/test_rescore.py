@@ -22,10 +22,12 @@ METRIC = "test/posthoc_temperature/cross_entropy"
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Record]:
-    """A finished run of a loss that decodes and shifts no prior, and of one that does both not."""
+    """A finished run of a loss that decodes and shifts no prior, on noisy labels, and of one that does both not."""
     folder = tmp_path_factory.mktemp("runs")
     overrides = {
-        "temperature_scaled": ["loss=temperature_scaled"],
+        "temperature_scaled": [
+            *("loss=temperature_scaled", "label_noise=symmetric", "label_noise.rate=0.6")
+        ],
         "class_balanced": ["loss=class_balanced", "data.validation_prior=training"],
     }
     runs = {name: run_of(folder, *o, "trainer.max_epochs=2") for name, o in overrides.items()}

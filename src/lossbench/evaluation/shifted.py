@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 from lossbench.errors import InputError
 from lossbench.evaluation.probabilities import Floats, adjust_prior, log_softmax
 
+LEAST_IMBALANCE = 1.5  # of the largest class to the smallest; below, a ranking is an accident
 BLOCK = 2**16  # logits taken at once: half a MiB in float64, which fits a cache
 
 
@@ -18,14 +19,15 @@ def shifted_priors(class_counts: ArrayLike, factors: Sequence[float]) -> dict[st
 
     The classes are ranked by their training counts, r = 0 for the largest; equal counts rank by
     class index. Forward is pi_c ~ F^(-r / (C-1)): the head is F times as frequent as the tail;
-    backward is the same with the ranks reversed. Where all counts are equal, or there is one class
-    only, there is no direction, and ``uniform`` stands alone.
+    backward is the same with the ranks reversed. Where the largest count is less than 1.5 times the
+    smallest, as in a set that is balanced by nature, there is no direction, and ``uniform`` stands
+    alone.
     (Hong et al., LADE, 2021, with F of 50, 25, 10, 5 and 2.)
     """
     counts = np.asarray(class_counts, dtype=np.float64)
     classes = len(counts)
     found = {"uniform": np.full(classes, 1 / classes)}
-    if (counts == counts[0]).all():
+    if counts.max() < LEAST_IMBALANCE * counts.min() or classes == 1:
         return found
     rank = np.empty(classes)
     rank[np.argsort(-counts, kind="stable")] = np.arange(classes) / (classes - 1)
@@ -57,7 +59,7 @@ def shifted_metrics(
     Args:
         logits: ``(N, C)``, deployed logits, N of 1 or more.
         targets: ``(N,)``, integers in [0, C).
-        class_counts: ``(C,)``, training samples of each class.
+        class_counts: ``(C,)``, training samples of each true class, whatever their labels.
         log_prior_model: ``(C,)``, log of the class prior whose posterior the logits estimate, up to
             a constant; NaN where it is unknown, and then the ``adjusted_`` numbers are NaN.
         factors: each above 1.

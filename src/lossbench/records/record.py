@@ -109,6 +109,19 @@ class Record:
         """
         return self._stored(OUTPUTS, names)
 
+    def image_counts(self) -> list[int]:
+        """(C,) training images of each true class: what ranks the classes.
+
+        ``class_counts`` are those of the labels given, which differ under label noise. Raises
+        `DamagedRecordError`.
+        """
+        import numpy as np
+
+        true = self.arrays(["label_noise/clean"]).get("label_noise/clean")
+        if true is None:
+            return self.class_counts
+        return np.bincount(true, minlength=len(self.class_names)).tolist()
+
     def config(self) -> dict[str, Any]:
         """The run's resolved `config.yaml`. Raises `DamagedRecordError`."""
         import yaml

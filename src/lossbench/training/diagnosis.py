@@ -72,7 +72,7 @@ def _overfitting(
         train,
         measured["test"].losses,
         outputs["test"].targets.numpy(),
-        class_counts=data.class_counts,
+        class_counts=data.image_counts,
         num_classes=classes,
     )
     arrays = dict(found.arrays)

@@ -39,11 +39,13 @@ def measure(
     loss: objective.Loss,
     class_names: Sequence[str],
     class_counts: ArrayLike,
+    image_counts: ArrayLike,
     regime_shift: torch.Tensor | None = None,
 ) -> Measured:
     """Evaluate ``outputs`` of ``split`` under the yardstick and under the run's own ``loss``.
 
-    ``regime_shift`` is the regime's part of the prior (`objective.model_log_prior`).
+    ``class_counts`` (C,) are those of the labels given in training, which make the prior;
+    ``image_counts`` (C,) those of the true classes, which rank them. ``regime_shift`` is the regime's part of the prior (`objective.model_log_prior`).
     """
     loss = objective.frozen(loss)
     with torch.no_grad():
@@ -51,7 +53,7 @@ def measure(
     own = objective.mean(loss, outputs)
     log_prior = objective.model_log_prior(loss, class_counts, regime_shift)
     measured = measure_decoded(
-        split, decoded, outputs.targets, class_names, class_counts, log_prior
+        split, decoded, outputs.targets, class_names, image_counts, log_prior
     )
     measured.metrics[f"{split}/loss/objective"] = own
     values = objective.per_sample(loss, outputs)
@@ -67,13 +69,14 @@ def measure_decoded(
     decoded: torch.Tensor,
     targets: torch.Tensor,
     class_names: Sequence[str],
-    class_counts: ArrayLike,
+    image_counts: ArrayLike,
     log_prior: np.ndarray,
     *,
     detail: bool = False,
 ) -> Measured:
     """Evaluate ``decoded`` logits of ``split`` that answer for the prior of ``log_prior``.
 
+    ``image_counts`` (C,) rank the classes: training images per true class, whatever their labels.
     With ``detail`` also what is only wanted at the end; of test under shifted priors too.
     """
     logits, labels = decoded.numpy(), targets.numpy()
@@ -81,14 +84,14 @@ def measure_decoded(
         logits,
         labels,
         class_names=class_names,
-        train_counts=class_counts,
+        train_counts=image_counts,
         log_prior_model=log_prior,
         detail=detail,
     )
     metrics = {f"{split}/{name}": value for name, value in evaluation.metrics.items()}
     if detail and split == "test":
         shifted = shifted_metrics(
-            logits, labels, class_counts=class_counts, log_prior_model=log_prior
+            logits, labels, class_counts=image_counts, log_prior_model=log_prior
         )
         metrics |= {f"test/shifted/{name}": value for name, value in shifted.items()}
     arrays = {_with_split(name, split): array for name, array in evaluation.arrays.items()}
@@ -101,11 +104,11 @@ def in_detail(
     split: str,
     targets: torch.Tensor,
     class_names: Sequence[str],
-    class_counts: ArrayLike,
+    image_counts: ArrayLike,
 ) -> Measured:
     """``measured``, with what `measure_decoded` adds in detail."""
     found = measure_decoded(
-        *(split, measured.decoded, targets, class_names, class_counts, measured.log_prior),
+        *(split, measured.decoded, targets, class_names, image_counts, measured.log_prior),
         detail=True,
     )
     return replace(measured, metrics=measured.metrics | found.metrics)

@@ -165,10 +165,11 @@ class Recorder(pl.Callback):
         model, features = module.deployed, module.needs_features
         outputs = collect(model, batches, plugin.forward_context(), features)
         self.outputs[split] = outputs
-        names, counts = self.data.class_names, self.data.class_counts
+        data = self.data
         try:
             shift = module.regime.log_prior_shift()
-            measured = measure(split, outputs, module.loss, names, counts, shift)
+            counts = data.class_counts, data.image_counts
+            measured = measure(split, outputs, module.loss, data.class_names, *counts, shift)
         except ValueError as error:
             raise NonFiniteLossError(
                 f"under the loss {self.run.loss}, in epoch {module.current_epoch + 1}, the "

@@ -106,7 +106,7 @@ def recompute(record: Record) -> tuple[Metrics, Arrays, bool]:
 
     config, stored = record.config(), record.outputs()
     prepare_process(config["trainer"]["threads"])
-    counts = record.class_counts
+    counts, images = record.class_counts, record.image_counts()
     try:
         half = stored["logits/test"].dtype.itemsize < 4
         log_prior = stored["log_prior"] if "log_prior" in stored else loss_prior(config, counts)
@@ -122,7 +122,7 @@ def recompute(record: Record) -> tuple[Metrics, Arrays, bool]:
                 torch.from_numpy(stored[f"ids/{split}"]),
             )
             measured[split] = measuring.measure_decoded(
-                *(split, decoded, outputs[split].targets, record.class_names, counts, log_prior),
+                *(split, decoded, outputs[split].targets, record.class_names, images, log_prior),
                 detail=True,
             )
         head = {
@@ -132,7 +132,7 @@ def recompute(record: Record) -> tuple[Metrics, Arrays, bool]:
         }
     except KeyError as error:
         raise DamagedRecordError(record.folder, f"outputs.npz lacks {error}") from error
-    posthoc, arrays = results.posthoc(measured, outputs, counts, head)
+    posthoc, arrays = results.posthoc(measured, outputs, images, head)
     metrics = results.final_metrics(measured, outputs, counts, config["model"]["head"], posthoc)
     for result in measured.values():
         arrays |= result.arrays

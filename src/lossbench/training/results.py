@@ -73,10 +73,13 @@ def linear_head(model: Classifier) -> dict[str, np.ndarray]:
 def posthoc(
     measured: dict[str, Measured],
     outputs: dict[str, Outputs],
-    class_counts: ArrayLike,
+    image_counts: ArrayLike,
     head: Mapping[str, np.ndarray],
 ) -> tuple[dict[str, float], dict[str, np.ndarray]]:
-    """Metrics and arrays of every post-hoc method; ``head`` is what `linear_head` gives."""
+    """Metrics and arrays of every post-hoc method; ``head`` is what `linear_head` gives.
+
+    ``image_counts`` (C,) rank the classes: training images per true class, whatever their labels.
+    """
     splits = {split: result for split, result in measured.items() if split != "train"}
     raw = {
         split: outputs[split].logits.numpy()
@@ -90,7 +93,7 @@ def posthoc(
     return posthoc_matrix(
         given.get("val"),
         given["test"],
-        train_counts=class_counts,
+        train_counts=image_counts,
         log_prior_model=measured["test"].log_prior,
         head=Head(head["weight"], head["bias"], raw) if head else None,
     )
@@ -170,7 +173,7 @@ def write_figures(
                 f"{split}/confusion": figures.confusion_figure(arrays[f"confusion/{split}"], names),
             }
     recall = recalls(arrays["confusion/test"])
-    drawn["test/recall"] = figures.recall_figure(recall, data.class_counts, names)
+    drawn["test/recall"] = figures.recall_figure(recall, data.image_counts, names)
     for tag, figure in drawn.items():
         png, width, height = figures.to_png(figure)
         writer.image(tag, png, width, height, step=epoch)

@@ -171,18 +171,19 @@ class Training:
                 recorder.evaluate(split, self.trainer, self.module)
         gradients = results.gradient_metrics(recorder.rows, self.module.loss_scale)
         measured, outputs = recorder.measured, recorder.outputs
-        names, counts = self.prepared.class_names, self.prepared.class_counts
+        names, images = self.prepared.class_names, self.prepared.image_counts
         for split in ("val", "test"):
             if split in measured:
                 targets = outputs[split].targets
-                measured[split] = in_detail(measured[split], split, targets, names, counts)
+                measured[split] = in_detail(measured[split], split, targets, names, images)
         head = results.linear_head(self.module.deployed)
-        posthoc, arrays = results.posthoc(measured, outputs, counts, head)
+        posthoc, arrays = results.posthoc(measured, outputs, images, head)
         found = diagnosis.diagnose(measured, outputs, self.prepared, recorder.samples)
         regime = {tag: value for tag, value in recorder.rows[-1].items() if "/regime/" in tag}
         further = gradients | regime | posthoc | found.metrics
         kind = self.run.config["model"]["head"]
-        metrics = results.final_metrics(measured, outputs, counts, kind, further)
+        given = self.prepared.class_counts
+        metrics = results.final_metrics(measured, outputs, given, kind, further)
         noise = label_noise.record_arrays(self.prepared)
         results.write_arrays(folder, measured, arrays | found.arrays | noise)
         results.write_outputs(folder, measured, outputs, head)
