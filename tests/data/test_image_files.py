@@ -96,9 +96,10 @@ def test_a_folder_that_cannot_be_read_is_named(
 def test_the_first_row_of_a_csv_is_no_header_for_want_of_a_suffix(folder: Path) -> None:
     for path in sorted((folder / "train" / "ant").iterdir()):
         path.rename(path.with_suffix(""))
-    rows = [f"train/ant/{i},{i % 2}\n" for i in range(6)]
-    (folder / "bare.csv").write_text("".join(rows))
-    assert len(image_list(folder, "bare.csv", test_share=0.2).paths) == 6
+    for names in ("ab", "01"):
+        rows = [f"train/ant/{i},{names[i % 2]}\n" for i in range(6)]
+        (folder / "bare.csv").write_text("".join(rows))
+        assert len(image_list(folder, "bare.csv", test_share=0.2).paths) == 6
     (folder / "typo.csv").write_text("0.jpg,one\n" + "".join(rows))
     with pytest.raises(InputError, match=r"typo\.csv line 1: the label 'one' is not a whole"):
         image_list(folder, "typo.csv", test_share=0.2)
