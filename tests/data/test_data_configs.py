@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
+from lossbench.config import digest, identity_of, imbalance_label
 from lossbench.data.configured import prepared_data
 from lossbench.data.sources import ImageDataset
 from lossbench.errors import InputError
@@ -53,11 +55,17 @@ def test_the_data_files_load_their_datasets(
         ("none", (), [143, 146, 142, 147, 145, 146, 145, 144, 140, 144]),
         ("exponential", ("imbalance.factor=10",), [140, 108, 83, 64, 50, 38, 30, 23, 18, 14]),
         ("exponential", (), [140, 83, 50, 30, 18, 10, 6, 3, 2, 1]),  # the default factor is 100
+        (
+            "exponential",
+            ("imbalance.factor=10", "imbalance.n_max=100"),
+            [100, 77, 59, 46, 35, 27, 21, 16, 12, 10],
+        ),
         ("step", ("imbalance.factor=10",), [140] * 5 + [14] * 5),
         ("step", (), [140] * 5 + [1] * 5),
         ("counts", ("imbalance.counts=[9,8,7,6,5,4,3,2,1,1]",), [9, 8, 7, 6, 5, 4, 3, 2, 1, 1]),
         ("ldam_exponential", (), [140, 83, 50, 30, 18, 10, 6, 3, 2, 1]),
         ("ldam_step", ("imbalance.factor=10",), [140] * 5 + [14] * 5),
+        ("ldam_step", ("imbalance.factor=10", "imbalance.n_max=50"), [50] * 5 + [5] * 5),
         # in the random order of seed 0: 4, 8, 1, 6, 9, 5, 7, 2, 3, 0
         ("buda_linear", ("imbalance.factor=14",), [10, 111, 38, 24, 140, 67, 96, 53, 125, 82]),
         ("buda_step", ("imbalance.n_max=100",), [1, 100, 1, 1, 100, 1, 100, 1, 100, 100]),
@@ -72,6 +80,17 @@ def test_the_imbalance_files_make_their_profiles(
     )
     assert config["imbalance"]["name"] == name
     assert prepared_data(config)[0].class_counts.tolist() == expected
+
+
+@pytest.mark.parametrize("name", ["exponential", "step", "ldam_exponential", "ldam_step"])
+def test_a_head_without_a_cap_is_no_part_of_the_identity(make_run: Callable, name: str) -> None:
+    run = make_run(f"imbalance={name}")
+    before = {key: value for key, value in run.config["imbalance"].items() if key != "n_max"}
+    assert digest(identity_of(run.config | {"imbalance": before})) == run.identity
+    capped = make_run(f"imbalance={name}", "imbalance.n_max=100")
+    assert capped.identity != run.identity
+    assert imbalance_label(run.config) == f"{name} 100"
+    assert imbalance_label(capped.config) == f"{name} 100 n_max 100"
 
 
 def test_every_imbalance_file_is_tried_above() -> None:

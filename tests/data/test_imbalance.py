@@ -65,6 +65,17 @@ def test_ten_classes_have_the_published_counts(
     assert levels.tolist() == [n_max] * 5 + [n_max // factor] * 5
 
 
+def test_svhn_lt_caps_the_head() -> None:
+    """At 1000, of SVHN's training images by label 0 to 9 (protocols: 1000 599 ... 10)."""
+    svhn = np.array([4948, 13861, 10585, 8497, 7458, 6882, 5727, 5595, 5045, 4659])
+    tail = [1000, 599, 359, 215, 129, 77, 46, 27, 16, 10]
+    for profile, capped in ((exponential, tail), (step, [1000] * 5 + [10] * 5)):
+        assert profile(svhn, 100, n_max=1000).tolist() == capped
+        np.testing.assert_array_equal(profile(svhn, 100, n_max=9999), profile(svhn, 100))
+        np.testing.assert_array_equal(profile(svhn, 100, n_max=None), profile(svhn, 100))
+        assert profile(svhn, 100).max() == 4659
+
+
 @pytest.mark.parametrize(("factor", "smallest", "total", "step_total"), CIFAR_100)
 def test_hundred_classes_have_the_published_counts(
     factor: int, smallest: int, total: int, step_total: int
@@ -127,6 +138,12 @@ def test_a_minority_of_any_size_has_the_factor_exactly(tenths: int) -> None:
     for factor in (10, 25, 50, 100, 250, 500, 1000, 2500, 5000):
         kept = minority_step(np.full(10, 5421), factor, tenths / 10, n_max=5000)
         assert kept.tolist() == [5000] * (10 - tenths) + [5000 // factor] * tenths
+
+
+def test_a_minority_that_is_whole_loses_nothing_to_rounding() -> None:
+    for factor in (49, 98, 103):  # n (1 / factor) in floats falls below n / factor
+        kept = minority_step(np.full(10, 2 * factor), factor, 0.5)
+        assert kept.tolist() == [2 * factor] * 5 + [2] * 5
 
 
 @pytest.mark.parametrize("fraction", [0.04, 0.96])

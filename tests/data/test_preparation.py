@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from lossbench.data.imbalance import ImbalanceSettings, counts, exponential, none, step
+from lossbench.data.label_noise import symmetric
 from lossbench.data.preparation import Augmentation, DataSettings, PreparedData, prepare
 from lossbench.data.sources import ImageDataset
 from lossbench.errors import InputError
@@ -118,6 +119,19 @@ def test_validation_can_have_the_training_prior(real_digits: ImageDataset) -> No
     assert balanced.validation is not None
     assert set(prepared.validation.ids) < set(balanced.validation.ids)
     np.testing.assert_array_equal(prepared.train.ids, balanced.train.ids)
+
+
+def test_label_noise_thins_no_validation(real_digits: ImageDataset) -> None:
+    noise = partial(symmetric, rate=0.5)
+    made = [
+        prepare(real_digits, settings_with(20, "training"), long_tail(10), 0, given)
+        for given in (None, noise)
+    ]
+    clean, noisy = (prepared.validation for prepared in made)
+    assert clean is not None
+    assert noisy is not None
+    assert made[0].class_counts.tolist() != made[1].class_counts.tolist()
+    np.testing.assert_array_equal(noisy.ids, clean.ids)
 
 
 def test_priors_are_class_shares(real_digits: ImageDataset) -> None:

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
+from lossbench.data import sources
 from lossbench.data.sources import ImageDataset, digits, emnist, fashion_mnist, mnist_family
 from lossbench.errors import InputError
-from tests.data.published_files import write_idx_gz
+from tests.data.published_files import SAMPLES, write_idx_gz
 
 
 def test_digits_are_scikit_learns_scaled_to_bytes(real_digits: ImageDataset) -> None:
@@ -50,6 +51,27 @@ def test_normalisation_constants_are_those_of_the_training_images(
         mean = share @ grey
         assert mean == pytest.approx(dataset.mean[0], abs=5e-5)
         assert np.sqrt(share @ (grey - mean) ** 2) == pytest.approx(dataset.std[0], abs=5e-5)
+
+
+# CIFAR: the LDAM-DRW code (Cao et al., 2019); MNIST: PyTorch's example; SVHN, KMNIST and EMNIST:
+# as in common use with torchvision
+PUBLISHED_CONSTANTS = {
+    "cifar10": ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)),
+    "cifar100": ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)),
+    "svhn": ((0.4377, 0.4438, 0.4728), (0.1980, 0.2010, 0.1970)),
+    "mnist": ((0.1307,), (0.3081,)),
+    "kmnist": ((0.1918,), (0.3483,)),
+    "emnist": ((0.1736,), (0.3317,)),
+}
+
+
+@pytest.mark.parametrize("source", PUBLISHED_CONSTANTS)
+def test_normalisation_constants_are_the_published_ones(source: str, tmp_path: Path) -> None:
+    sample = next(s for s in SAMPLES if s.source == source)
+    sample.write(tmp_path)
+    place = tmp_path / "gzip.zip" if source == "emnist" else tmp_path
+    made = getattr(sources, source)(archive=place, **sample.arguments)
+    assert (made.mean, made.std) == PUBLISHED_CONSTANTS[source]
 
 
 def test_real_fashion_mnist_has_its_published_shape(real_fashion_mnist: ImageDataset) -> None:

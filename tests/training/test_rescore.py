@@ -22,7 +22,10 @@ METRIC = "test/posthoc_temperature/cross_entropy"
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Record]:
-    """A finished run of a loss that decodes and shifts no prior, on noisy labels, and of one that does both not."""
+    """A finished run of a loss that decodes and shifts no prior, on noisy labels, and of another.
+
+    The other does neither, and has no label noise.
+    """
     folder = tmp_path_factory.mktemp("runs")
     overrides = {
         "temperature_scaled": [

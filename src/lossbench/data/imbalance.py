@@ -25,26 +25,32 @@ def none(available: NDArray[np.int64]) -> NDArray[np.int64]:
     return available
 
 
-def exponential(available: NDArray[np.int64], factor: float) -> NDArray[np.int64]:
-    """Long tail: n_i = floor(n_max mu^(i / (C-1))), at least 1, for i = 0 .. C-1.
+def exponential(
+    available: NDArray[np.int64], factor: float, n_max: int | None = None
+) -> NDArray[np.int64]:
+    """Long tail: n_i = floor(n mu^(i / (C-1))), at least 1, for i = 0 .. C-1.
 
-    mu = 1 / ``factor`` and n_max = min(``available``), the number that every class can give.
+    mu = 1 / ``factor`` and n = min(``available``), the number that every class can give, or
+    ``n_max`` where that is less: 1000 for SVHN-LT.
     ``factor`` is the imbalance factor, largest count over smallest, at least 1.
     (Cao et al., LDAM-DRW, 2019; Cui et al., Class-Balanced Loss, 2019.)
     """
-    mu, n_max, steps = 1 / _checked_factor(factor), int(min(available)), max(len(available) - 1, 1)
+    mu, n, steps = 1 / _checked_factor(factor), _capped(available, n_max), len(available) - 1
     # a power for each class: repeated multiplication would lose an image to rounding in the tail
-    return _at_least_one(n_max * mu ** (i / steps) for i in range(len(available)))
+    return _at_least_one(n * mu ** (i / max(steps, 1)) for i in range(len(available)))
 
 
-def step(available: NDArray[np.int64], factor: float) -> NDArray[np.int64]:
-    """Two levels: n_max for the first floor(C/2) classes, floor(n_max mu), at least 1, for others.
+def step(
+    available: NDArray[np.int64], factor: float, n_max: int | None = None
+) -> NDArray[np.int64]:
+    """Two levels: n for the first floor(C/2) classes, floor(n mu), at least 1, for the others.
 
-    mu = 1 / ``factor`` and n_max = min(``available``), as in `exponential`.
+    mu = 1 / ``factor`` and n = min(``available``), or ``n_max`` where that is less, as in
+    `exponential`.
     (Buda et al., 2018; Cao et al., LDAM-DRW, 2019, whose code drops the last class of an odd C.)
     """
-    mu, n_max, heads = 1 / _checked_factor(factor), int(min(available)), len(available) // 2
-    return _at_least_one(n_max * (1 if i < heads else mu) for i in range(len(available)))
+    mu, n, heads = 1 / _checked_factor(factor), _capped(available, n_max), len(available) // 2
+    return _at_least_one(n * (1 if i < heads else mu) for i in range(len(available)))
 
 
 def counts(available: NDArray[np.int64], counts: Sequence[int] | None = None) -> ArrayLike:
@@ -93,9 +99,9 @@ def minority_step(
     return _at_least_one([n] * (classes - minority) + [few] * minority)
 
 
-def _capped(available: NDArray[np.int64], n_max: int | None) -> Fraction:
+def _capped(available: NDArray[np.int64], n_max: int | None) -> int:
     least = int(min(available))
-    return Fraction(least if n_max is None else min(least, n_max))
+    return least if n_max is None else min(least, n_max)
 
 
 def _checked_factor(factor: float) -> float:

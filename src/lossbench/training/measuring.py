@@ -45,7 +45,8 @@ def measure(
     """Evaluate ``outputs`` of ``split`` under the yardstick and under the run's own ``loss``.
 
     ``class_counts`` (C,) are those of the labels given in training, which make the prior;
-    ``image_counts`` (C,) those of the true classes, which rank them. ``regime_shift`` is the regime's part of the prior (`objective.model_log_prior`).
+    ``image_counts`` (C,) those of the true classes, which rank them. ``regime_shift`` is the
+    regime's part of the prior (`objective.model_log_prior`).
     """
     loss = objective.frozen(loss)
     with torch.no_grad():

@@ -71,13 +71,14 @@ def _scan(content: bytes) -> None:
         calls += name in _TUPLES or name in ("REDUCE", "BUILD")
         if calls > _MOST_CALLS:
             raise _ForbiddenError(f"more than {_MOST_CALLS} tuples and calls")
-        if name in _PUTS and argument > number:
-            raise _ForbiddenError(f"the memo index {argument} at opcode {number}")
-        if name in _GETS and argument in tuples:
+        index = int(argument or 0) if name in _PUTS | _GETS else memoized
+        if name in _PUTS and index > number:
+            raise _ForbiddenError(f"the memo index {index} at opcode {number}")
+        if name in _GETS and index in tuples:
             raise _ForbiddenError("a tuple in two places")
         if name in _PUTS or name == "MEMOIZE":
             if before in _TUPLES:
-                tuples.add(memoized if name == "MEMOIZE" else argument)
+                tuples.add(index)
             memoized += 1
         before = name
 
