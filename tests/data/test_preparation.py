@@ -216,3 +216,11 @@ def test_a_prepared_dataset_names_its_source(small_dataset: ImageDataset) -> Non
     prepared = prepare(small_dataset, settings_with(0), ImbalanceSettings(), 0)
     assert isinstance(prepared, PreparedData)
     assert (prepared.origin, prepared.class_names) == ("made up", ("ant", "bee", "cat"))
+
+
+def test_one_class_is_refused_by_name() -> None:
+    images = np.zeros((4, 1, 2, 2), dtype=np.uint8)
+    targets = np.zeros(4, dtype=np.int64)
+    dataset = ImageDataset(images, targets, images, targets, ("cat",), (0.5,), (0.5,), "made up")
+    with pytest.raises(InputError, match=r"one class, 'cat', .* at least two"):
+        prepare(dataset, DataSettings(2, 0), ImbalanceSettings(), 0)

@@ -185,6 +185,10 @@ def prepare(
     Raises `InputError` where a class has too few samples; the message names it.
     """
     targets, names = dataset.train_targets, dataset.class_names
+    if len(names) < 2:
+        raise InputError(
+            f"the data have one class, {names[0]!r}, and classification needs at least two"
+        )
     per_class = settings.validation_per_class
     pool, validation = split_validation(targets, per_class, seed, names)
     available = np.bincount(targets[pool], minlength=len(names))
