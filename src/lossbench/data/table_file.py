@@ -120,9 +120,8 @@ def refuse_dates(source: Path, part: pd.DataFrame, columns: Sequence[str]) -> No
     for name in columns:
         if _of_dates(part[name]):
             raise InputError(
-                f"{source}: the column {name!r} holds dates or times, such as"
-                f" {part[name].dropna().iloc[0]};"
-                f" make numbers of them, leave it out with data.drop=[{name}], or name it among"
+                f"{source}: the column {name!r} holds dates or times; make numbers of"
+                f" them, leave it out with data.drop=[{name}], or name it among"
                 " data.categorical"
             )
 
