@@ -67,7 +67,7 @@ def _table(prepared: PreparedData) -> Table:
 
     from lossbench.evaluation.classification import rank_groups
 
-    ranked = rank_groups(prepared.class_counts)
+    ranked = rank_groups(prepared.image_counts)  # label noise ranks no class
     groups = {int(index): group for group, members in ranked.items() for index in members}
     parts = (prepared.train, prepared.validation, prepared.test)
     classes = len(prepared.class_names)

@@ -163,7 +163,7 @@ def _recall(runs: pd.DataFrame, number: dict[str, int], first: Record, split: st
     tags = [f"{split}/recall/{name.replace('/', '_')}" for name in first.class_names]
     if not tags or any(tag not in runs.columns for tag in tags):
         return {}
-    counts = np.asarray(first.class_counts)
+    counts = np.asarray(first.image_counts())
     order = np.argsort(-counts, kind="stable")
     groups = np.array_split(order, min(len(order), MOST_CLASSES))
     names = [_class_name(first.class_names, counts[group], group) for group in groups]
