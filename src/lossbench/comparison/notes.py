@@ -100,4 +100,6 @@ def _made_with(comparison: Comparison) -> str:
     commits = {record.git[:12] for record in records if record.git}
     hours = sum(record.seconds for record in records) / 3600
     made = ", ".join([*sorted(versions), *(f"commit {commit}" for commit in sorted(commits))])
-    return f"Made with {made or 'unknown versions'}; {hours:.2g} hours of runs in all."
+    mixed = " The runs are of different commits, which may be part of a difference."
+    told = f"Made with {made or 'unknown versions'}; {hours:.2g} hours of runs in all."
+    return told + mixed * (len(commits) > 1)
