@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from lossbench.comparison.compare import evaluate
+from lossbench.comparison.notes import measured
 from lossbench.comparison.table import find_gaps, metric_tags, run_table, summarise
 from lossbench.errors import InputError
 from lossbench.records import read_study
@@ -130,3 +132,14 @@ def test_nothing_finished_is_one_line(study: Path) -> None:
 def test_an_unknown_axis_is_refused(study: Path) -> None:
     with pytest.raises(InputError, match="unknown by 'arms'; did you mean 'arm'"):
         run_table(read_study(study), by="arms")
+
+
+def test_runs_of_different_commits_are_said_to_be(tmp_path: Path) -> None:
+    write_synthetic_study(tmp_path, {"cross_entropy": 0.0, "focal": 0.0}, range(2))
+    for arm, commit in (("cross_entropy", "a" * 40), ("focal", "b" * 40)):
+        for folder in runs_of(tmp_path, arm):
+            edit_record(folder, git=commit)
+    comparison = evaluate(read_study(tmp_path), baseline="cross_entropy", metric=METRIC, by="arm")
+    said = measured(comparison)[-1]
+    assert "commit aaaaaaaaaaaa, commit bbbbbbbbbbbb" in said
+    assert said.endswith("The runs are of different commits, which may be part of a difference.")
