@@ -70,7 +70,8 @@ def test_an_image_that_cannot_be_decoded_ends_the_run_with_its_name(
     broken.write_bytes(broken.read_bytes()[:-80])
     assert main(["train", *SMALL, *QUICK, "data.workers=0"]) == 1
     said = capfd.readouterr().err.strip().splitlines()[-1]
-    assert "the run failed: images/test/bee/1.png (image file is truncated" in said
+    assert "the run failed: 1 of 30 images cannot be read" in said
+    assert "first images/test/bee/1.png (image file is truncated" in said
     assert main(["train", *SMALL, *QUICK, "data.cache_mb=1", "retry_failed=true"]) == 2
     said = capfd.readouterr().err
     assert "1 of 30 images cannot be read, first images/test/bee/1.png" in said
