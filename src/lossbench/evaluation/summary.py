@@ -60,7 +60,7 @@ def evaluate(
             into head, mid and tail, and split them into many, medium and few.
         log_prior_model: ``(C,)``, log of the class prior whose posterior the logits estimate, up to
             a constant; default the log of ``train_counts``. For a loss of this package that is the
-            log of the training prior plus its ``log_prior_shift()``. NaN where it is unknown.
+            log of the training prior plus its ``log_prior_shift()``. NaN throughout if it is unknown.
         log_prior_split: ``(C,)``, log of the class prior of the split, up to a constant; default
             the log of the class counts in ``targets``.
         detail: also what is only wanted at the end.
@@ -75,7 +75,8 @@ def evaluate(
     groups = classification.rank_groups(counts)
     raw = calibration.reduce(z, y)
     confusion = classification.confusion_matrix(y, raw.predictions, len(names))
-    log_model = _log_prior(log_prior_model, "log_prior_model", counts)
+    unknown = log_prior_model is not None and np.isnan(np.asarray(log_prior_model)).all()
+    log_model = _log_prior(None if unknown else log_prior_model, "log_prior_model", counts)
     log_split = _log_prior(log_prior_split, "log_prior_split", confusion.sum(axis=1))
     metrics = {"loss/cross_entropy": float(raw.losses.mean())}
     metrics |= _classification(confusion, counts, groups, log_split)
@@ -84,7 +85,7 @@ def evaluate(
     view, reliability = _calibration(raw, y, groups, detail)
     adjusted = dict.fromkeys(view, float("nan"))
     reliability_adjusted = np.tile([0.0, np.nan, np.nan], (calibration.BINS, 1))
-    if not (~np.isfinite(log_model) & ~np.isneginf(log_split)).any():
+    if not unknown and not (np.isneginf(log_model) & ~np.isneginf(log_split)).any():
         moved = calibration.reduce(z, y, prior_shift(log_model, log_split))
         adjusted, reliability_adjusted = _calibration(moved, y, groups, detail)
     metrics |= {f"cal/{name}": value for name, value in view.items()}
@@ -230,9 +231,7 @@ def _of_classes(values: ArrayLike, name: str, num_classes: int) -> Floats:
 def _log_prior(given: ArrayLike | None, name: str, counts: Floats | Integers) -> Floats:
     """``given``, or else the log of ``counts``, up to a constant; -inf for an absent class."""
     if given is not None:
-        unknown = np.isnan(np.asarray(given, dtype=np.float64))
-        known = _of_classes(np.where(unknown, 0.0, given), name, len(counts))
-        return np.where(unknown, np.nan, known)
+        return _of_classes(given, name, len(counts))
     log_counts = np.full(counts.shape, -np.inf)
     np.log(counts, out=log_counts, where=counts > 0)
     return log_counts
