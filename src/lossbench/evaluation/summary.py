@@ -60,7 +60,7 @@ def evaluate(
             into head, mid and tail, and split them into many, medium and few.
         log_prior_model: ``(C,)``, log of the class prior whose posterior the logits estimate, up to
             a constant; default the log of ``train_counts``. For a loss of this package that is the
-            log of the training prior plus its ``log_prior_shift()``. NaN throughout if it is unknown.
+            log of the training prior plus its ``log_prior_shift()``. NaN throughout: it is unknown.
         log_prior_split: ``(C,)``, log of the class prior of the split, up to a constant; default
             the log of the class counts in ``targets``.
         detail: also what is only wanted at the end.
