@@ -123,7 +123,7 @@ def test_extreme_logits_blocks_and_what_a_model_never_met(monkeypatch) -> None:
     logits, targets = outputs([3] * 7)
     given = {"class_counts": COUNTS, "log_prior_model": np.log(COUNTS)}
     whole = shifted_metrics(logits, targets, **given)
-    monkeypatch.setattr("lossbench.evaluation.shifted.BLOCK", 4 * CLASSES)
+    monkeypatch.setattr("lossbench.evaluation.probabilities.BLOCK", 4 * CLASSES)
     assert shifted_metrics(logits, targets, **given) == pytest.approx(whole, rel=1e-12)
     extreme = shifted_metrics(logits * 1e4, targets, **given)
     assert np.isfinite(list(extreme.values())).all()

@@ -13,7 +13,16 @@ import torch
 from torch import nn
 
 from lossbench.errors import InputError
-from lossbench.models import build_classifier, from_timm, from_torchvision
+from lossbench.models import (
+    MLP,
+    CifarResNet,
+    ConvNet,
+    LeNet,
+    WideResNet,
+    build_classifier,
+    from_timm,
+    from_torchvision,
+)
 
 FAMILIES = {
     "resnet18": (3, 16, 16),
@@ -94,6 +103,27 @@ def test_a_fitted_stem_is_drawn_with_the_variance_that_keeps_its_outputs():
     that for one channel."""
     conv = build(partial(from_torchvision, architecture="resnet18"), (1, 32, 32)).backbone.conv1
     assert conv.weight.var().item() == pytest.approx(2 / (64 * 49) * 147 / 9, rel=0.25)
+
+
+@pytest.mark.parametrize("head", ["linear", "cosine"])
+@pytest.mark.parametrize(
+    "backbone",
+    [
+        *(MLP, ConvNet, LeNet, partial(CifarResNet, depth=20), partial(WideResNet, depth=10)),
+        partial(from_torchvision, architecture="mobilenet_v3_small"),
+        partial(from_timm, architecture="resnet10t"),
+    ],
+    ids=lambda made: getattr(made, "keywords", {}).get("architecture") or str(made),
+)
+def test_every_backbone_learns_under_either_head(backbone, head):
+    model = build(backbone, (1, 16, 16), head).train()
+    logits = model(torch.randn(4, 1, 16, 16))
+    assert logits.shape == (4, 5)
+    if head == "cosine":
+        assert logits.abs().max() <= 1 + 1e-5
+    nn.functional.cross_entropy(logits, torch.arange(4)).backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+    assert any(p.grad.any() for p in model.backbone.parameters())
 
 
 @pytest.mark.parametrize(

@@ -8,10 +8,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from lossbench.errors import InputError
-from lossbench.evaluation.probabilities import Floats, adjust_prior, log_softmax
+from lossbench.evaluation.probabilities import Floats, adjust_prior, blocks, log_softmax
 
 LEAST_IMBALANCE = 1.5  # of the largest class to the smallest; below, a ranking is an accident
-BLOCK = 2**16  # logits taken at once: half a MiB in float64, which fits a cache
 
 
 def shifted_priors(class_counts: ArrayLike, factors: Sequence[float]) -> dict[str, Floats]:
@@ -103,15 +102,11 @@ def _class_sums(logits: Floats, targets: Floats, log_model: Floats, log_priors: 
     """
     count, classes = log_priors.shape
     sums = np.zeros((4, count, classes))
-    rows = max(1, BLOCK // classes)
     present = np.isfinite(log_priors[0])
     even = np.where(present, 0.0, -np.inf)
     known = np.isfinite(log_model[present]).all()
-    for start in range(0, len(targets), rows):
-        z, y = (
-            np.asarray(logits[start : start + rows], dtype=np.float64),
-            targets[start : start + rows],
-        )
+    for rows in blocks(len(targets), classes):
+        z, y = np.asarray(logits[rows], dtype=np.float64), targets[rows]
         each = np.arange(len(y))
         sums[0] += np.bincount(y, z.argmax(axis=1) == y, minlength=classes)
         sums[1] += np.bincount(y, -log_softmax(z)[each, y], minlength=classes)

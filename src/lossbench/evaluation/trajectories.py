@@ -10,9 +10,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from lossbench.evaluation.probabilities import Floats, Integers
-
-BLOCK = 2**18  # logits worked on at once
+from lossbench.evaluation.probabilities import Floats, Integers, blocks
 
 
 def per_sample(
@@ -24,9 +22,7 @@ def per_sample(
 
     So that no float64 copy of all the ``(N, C)`` logits is made.
     """
-    rows = max(1, BLOCK // logits.shape[1])
-    starts = range(0, len(targets), rows)
-    parts = [function(logits[i : i + rows], targets[i : i + rows]) for i in starts]
+    parts = [function(logits[rows], targets[rows]) for rows in blocks(*logits.shape)]
     return np.concatenate(parts) if parts else np.empty(0)
 
 
