@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 # What is not meant to change a result (DESIGN.md, Identity); all else is part of it.
 NOT_IDENTITY = (
     *("study", "arm", "arms", "runs_dir", "workers", "baseline"),
-    *("on_error", "retry_failed", "rerun", "posthoc"),
+    *("on_error", "retry_failed", "rerun", "posthoc", "metric", "margin"),
     *("data.workers", "data.cache_mb"),
     *("data.archive", "data.root", "trainer.accelerator", "trainer.threads"),
     "regime.name",  # its class and parameters say it all

@@ -26,6 +26,8 @@ SETTINGS = {
         Parameter(name="retry_failed", kind="boolean"),
         Parameter(name="rerun", kind="boolean"),
         Parameter(name="baseline", kind="text"),
+        Parameter(name="metric", kind="text", optional=True),
+        Parameter(name="margin", minimum=0, open_minimum=True, optional=True),
         Parameter(name="loss_scale", kind="choice", choices=("none", "match_ce")),
         Parameter(name="sample_history", kind="boolean", optional=True),
         Parameter(name="data.batch_size", kind="integer", minimum=1),

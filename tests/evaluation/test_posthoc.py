@@ -251,6 +251,11 @@ def test_the_matrix_is_what_scale_and_offset_do_to_both_splits(splits) -> None:
             if method != "thresholds":
                 entropy = log_loss(targets, np.exp(log_softmax(outputs, axis=1)))
                 assert metrics[f"{group}/cross_entropy"] == pytest.approx(entropy)
+                count, confidence, right = arrays[f"posthoc/{method}/reliability/{split}"].T
+                assert count.sum() == len(targets)
+                assert np.nansum(count * right) == (predicted == targets).sum()
+                top = np.exp(log_softmax(outputs, axis=1)).max(axis=1).sum()
+                assert np.nansum(count * confidence) == pytest.approx(top)
     assert metrics["val/posthoc_temperature/temperature"] == pytest.approx(2, rel=0.2)
     assert arrays["posthoc/temperature/scale"] == pytest.approx(
         1 / metrics["val/posthoc_temperature/temperature"]

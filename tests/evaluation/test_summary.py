@@ -14,6 +14,7 @@ from sklearn import metrics as sklearn_metrics
 from lossbench.comparison import metrics
 from lossbench.errors import InputError
 from lossbench.evaluation import Evaluation, evaluate, probabilities
+from lossbench.evaluation.histograms import LOG10_LOSS_EDGES
 
 CALIBRATION = (
     "negative_log_likelihood",
@@ -101,6 +102,7 @@ def test_tags_and_keys_are_those_of_the_record():
     assert described == {
         "confusion": ((3, 3), "int64"),
         "histogram/cross_entropy": ((3, 102), "int64"),
+        "histogram/cross_entropy_of_errors": ((3, 102), "int64"),
         "reliability/raw": ((15, 3), "float64"),
         "reliability/adjusted": ((15, 3), "float64"),
     }
@@ -155,6 +157,12 @@ def test_arrays_agree_with_the_metrics():
     assert result.arrays["histogram/cross_entropy"].sum(axis=1).tolist() == (
         np.bincount(targets).tolist()
     )
+    wrong = targets[logits.argmax(axis=1) != targets]
+    errors = result.arrays["histogram/cross_entropy_of_errors"]
+    assert errors.sum(axis=1).tolist() == np.bincount(wrong, minlength=len(errors)).tolist()
+    assert (errors <= result.arrays["histogram/cross_entropy"]).all()
+    half = 1 + np.searchsorted(LOG10_LOSS_EDGES, np.log10(np.log(2)), side="right")
+    assert errors[:, : half - 2].sum() == 0  # p_y > 1/2 is right
     for view, group in (("raw", "cal"), ("adjusted", "cal_adjusted")):
         count, confidence, accuracy = result.arrays[f"reliability/{view}"].T
         gaps = np.nan_to_num(np.abs(confidence - accuracy))

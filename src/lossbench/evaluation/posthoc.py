@@ -97,7 +97,8 @@ def posthoc_matrix(
     ``cross_entropy``, ``brier_score`` and ``expected_calibration_error`` of the deployed outputs;
     ``adjusted_cross_entropy`` and ``adjusted_expected_calibration_error`` after moving these to the
     split's own prior. What was fitted is ``val/posthoc_<method>/temperature`` or ``/tau``.
-    Arrays: ``posthoc/<method>/scale`` and ``/offset``, ``(C,)``.
+    Arrays: ``posthoc/<method>/scale`` and ``/offset``, ``(C,)``, and of the methods that give
+    probabilities ``posthoc/<method>/reliability/<split>``, ``(15, 3)`` of `reliability_bins`.
 
     Methods: ``temperature``, ``vector``, ``logit_adjustment`` (tau 1), ``logit_adjustment_tuned``,
     ``tau_normalization``, ``thresholds``. A method that cannot be applied is left out: those that
@@ -131,7 +132,9 @@ def posthoc_matrix(
         metrics |= {f"val/posthoc_{name}/{key}": value for key, value in method.fitted.items()}
         for split, (logits, targets) in splits.items():
             given = _raw(head, split, logits) if method.raw else logits
-            numbers = _numbers(method, method.map(given), targets, counts)
+            numbers, reliability = _judged(method, method.map(given), targets, counts)
+            if reliability is not None:
+                arrays[f"posthoc/{name}/reliability/{split}"] = reliability
             metrics |= {f"{split}/posthoc_{name}/{key}": value for key, value in numbers.items()}
     return metrics, arrays
 
@@ -272,10 +275,11 @@ def choose_tau(adjusted: Callable[[float], Floats], targets: Integers) -> float:
     return float(max(TAUS, key=merit))
 
 
-def _numbers(
+def _judged(
     method: Method, logits: Floats, targets: Integers, train_counts: Floats
-) -> dict[str, float]:
-    """What the outputs of ``method`` are worth on one split."""
+) -> tuple[dict[str, float], Floats | None]:
+    """What the outputs of ``method`` are worth on one split, and their reliability bins if any."""
+    reliability = None
     confusion = _confusion(logits, targets)
     groups = classification.group_recalls(confusion, classification.rank_groups(train_counts))
     numbers = {
@@ -287,17 +291,20 @@ def _numbers(
         "head_recall": groups["head"],
     }
     if not method.decides_only:
-        numbers |= _calibration(logits, targets)
+        calibrated, reliability = _calibration(logits, targets)
+        numbers |= calibrated
     if method.log_prior is not None:
         moved = _at_prior_of(confusion.sum(axis=1), logits, method.log_prior)
         adjusted = dict.fromkeys(("cross_entropy", "expected_calibration_error"), float("nan"))
         if moved is not None:
-            adjusted = {key: _calibration(moved, targets)[key] for key in adjusted}
+            calibrated, _ = _calibration(moved, targets)
+            adjusted = {key: calibrated[key] for key in adjusted}
         numbers |= {f"adjusted_{key}": value for key, value in adjusted.items()}
-    return numbers
+    return numbers, reliability
 
 
-def _calibration(logits: Floats, targets: Integers) -> dict[str, float]:
+def _calibration(logits: Floats, targets: Integers) -> tuple[dict[str, float], Floats]:
+    """The numbers that follow from probabilities, and their reliability bins."""
     rows = np.arange(len(targets))
     predictions = logits.argmax(axis=1)
     probabilities = log_softmax(logits)
@@ -306,11 +313,12 @@ def _calibration(logits: Floats, targets: Integers) -> dict[str, float]:
     reliability = calibration.reliability_bins(
         probabilities[rows, predictions], predictions == targets
     )
-    return {
+    numbers = {
         "cross_entropy": float(losses.mean()),
         "brier_score": calibration.brier_score(probabilities, targets),
         "expected_calibration_error": calibration.expected_calibration_error(reliability),
     }
+    return numbers, reliability
 
 
 def _at_prior_of(counts: Integers, logits: Floats, log_prior: Floats) -> Floats | None:

@@ -21,7 +21,8 @@ class Evaluation:
 
     Attributes:
         metrics: ``group/metric`` to number; NaN where undefined.
-        arrays: ``confusion`` ``(C, C)`` int64, ``histogram/cross_entropy`` ``(C, 102)`` int64,
+        arrays: ``confusion`` ``(C, C)`` int64, ``histogram/cross_entropy`` ``(C, 102)`` int64, and
+            ``histogram/cross_entropy_of_errors``, the same of the misclassified samples alone,
             ``reliability/raw`` and ``reliability/adjusted`` ``(15, 3)`` float64.
     """
 
@@ -92,11 +93,15 @@ def evaluate(
     metrics |= {f"cal_adjusted/{name}": value for name, value in adjusted.items()}
     if detail:
         metrics |= _interval(confusion) | _selective(raw, y) | _ranking(z, raw, y)
+    wrong = raw.predictions != y
     arrays: dict[str, NDArray[np.generic]] = {
         "confusion": confusion,
         "reliability/raw": reliability,
         "reliability/adjusted": reliability_adjusted,
         "histogram/cross_entropy": loss_histogram(raw.losses, y, len(names)),
+        "histogram/cross_entropy_of_errors": loss_histogram(
+            raw.losses[wrong], y[wrong], len(names)
+        ),
     }
     return Evaluation(metrics, arrays)
 
