@@ -11,6 +11,7 @@ from lossbench.comparison.statistics.paired import (
     paired_t_test,
 )
 from lossbench.comparison.statistics.power import (
+    power_of_all,
     power_of_t,
     seeds_needed,
     smallest_difference,
@@ -25,6 +26,7 @@ __all__ = [
     "holm_intervals",
     "holm_levels",
     "paired_t_test",
+    "power_of_all",
     "power_of_t",
     "seeds_needed",
     "smallest_difference",
