@@ -13,6 +13,7 @@ import pandas as pd
 from lossbench.comparison import metrics
 from lossbench.comparison.metrics import Metric, split_of
 from lossbench.comparison.pairing import Difference, differences, pair_runs
+from lossbench.comparison.paragraph import overall, paragraph
 from lossbench.comparison.table import (
     Gap,
     balanced_validation,
@@ -89,6 +90,15 @@ class Comparison:
     def headline(self) -> str:
         """The verdicts in one sentence."""
         return headline(self.verdicts, self.baseline, self.facts, self.where)
+
+    def paragraph(self, context: str) -> str:
+        """Which label to use in ``context``, how sure that is, and what it costs, in words."""
+        return paragraph(self, context)
+
+    @property
+    def overall(self) -> str:
+        """The grades over all contexts in words; "" where there is only one."""
+        return overall(self)
 
 
 def compare(

@@ -73,10 +73,10 @@ def seeds(count: int) -> str:
     return f"{count} paired seed{'s' * (count != 1)}"
 
 
-def listing(names: Iterable[str]) -> str:
+def listing(names: Iterable[str], word: str = "and") -> str:
     """``a``, ``a and b``, ``a, b and c``."""
     *most, last = list(names)
-    return f"{', '.join(most)} and {last}" if most else last
+    return f"{', '.join(most)} {word} {last}" if most else last
 
 
 def some(names: Sequence[str], most: int = 6) -> str:
