@@ -148,7 +148,7 @@ def evaluate(
     places = done[["context", "label"]].drop_duplicates()
     with_baseline = places.loc[places["label"] == baseline, "context"]
     judged = places[(places["label"] != baseline) & places["context"].isin(with_baseline)]
-    found = differences(pairs, judged, margin)
+    found = differences(pairs, judged, margin, higher_is_better=fact.higher_is_better)
     ranked = _rank(summary[summary["metric"] == metric], baseline, found, fact)
     found.sort(key=lambda entry: ranked[entry.context].index(entry.label))
     where = where_measured(split_of(metric), records)
