@@ -70,6 +70,7 @@ class Record:
     notes: list[str] = field(default_factory=list)  # where the data are not what was asked for
     started: str = ""
     seconds: float = 0.0
+    energy_joules: float | None = None  # of the whole GPU meanwhile; None where NVML cannot tell
     schema: int = SCHEMA
     folder: Path = field(default=Path(), compare=False)
 
