@@ -127,8 +127,9 @@ class Record:
         """The run's resolved `config.yaml`. Raises `DamagedRecordError`."""
         import yaml
 
+        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # nine times as fast, where it is
         with self._reading(CONFIG) as path:
-            config = yaml.safe_load(path.read_text())
+            config = yaml.load(path.read_text(), loader)
             if not isinstance(config, dict):
                 raise ValueError("it is no mapping")
             return config
