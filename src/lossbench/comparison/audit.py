@@ -163,16 +163,17 @@ def _answered_prior(record: Record) -> Facts:
     train = record.priors.get("train")
     if log_prior is None or not train:
         return {}
+    name = "class prior that the logits answer for"
+    if np.isnan(log_prior).any():
+        return {name: "unknown, so nothing is adjusted"}
     prior = np.exp(log_prior - np.logaddexp.reduce(log_prior))
-    if np.isnan(prior).any():
-        words = "unknown, so nothing is adjusted"
-    elif np.allclose(prior, train, rtol=1e-3):
+    if np.allclose(prior, train, rtol=1e-3):
         words = "that of training"
     elif np.allclose(prior, 1 / len(prior), rtol=1e-3):
         words = "uniform"
     else:
         words = f"largest to smallest class {_ratio(prior.tolist())}"
-    return {"class prior that the logits answer for": words}
+    return {name: words}
 
 
 def _fingerprint_sheet(trained: Mapping[str, Sequence[Record]]) -> Sheet:
