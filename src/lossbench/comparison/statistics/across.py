@@ -37,7 +37,7 @@ PRIOR_STRENGTH = 0.5
 LEAST_CELLS = 10
 """With fewer cells the critical difference spans most of the ranks that there are."""
 
-BLOCK = 2**20
+BLOCK = 2**15
 """Numbers that a bootstrap holds at once, in each of its few arrays."""
 
 
