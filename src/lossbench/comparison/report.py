@@ -26,7 +26,11 @@ MARKUP = 5_000
 
 COMPACT: dict[str, Any] = {"separators": (",", ":")}
 SPLIT_WORDS = {"train": "training", "val": "validation", "test": "test"}
-VIEW_WORDS = {"raw": "logits as deployed", "adjusted": "adjusted to the prior"}
+VIEW_WORDS = {
+    "raw": "logits as deployed",
+    "adjusted": "adjusted to the prior",
+    "temperature": "with temperature",
+}
 
 
 def write_report(comparison: Comparison, path: Path) -> Path:
