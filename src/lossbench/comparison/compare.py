@@ -13,6 +13,7 @@ import pandas as pd
 from lossbench.comparison import metrics
 from lossbench.comparison.metrics import Metric, split_of
 from lossbench.comparison.pairing import Difference, differences, pair_runs
+from lossbench.comparison.paragraph import overall, paragraph
 from lossbench.comparison.table import (
     Gap,
     balanced_validation,
@@ -49,6 +50,7 @@ class Comparison:
     verdicts: list[Verdict]
     gaps: list[Gap]
     notes: dict[str, str]
+    margin: float | None = None
     files: list[Path] = field(default_factory=list)
 
     @cached_property
@@ -89,12 +91,22 @@ class Comparison:
         """The verdicts in one sentence."""
         return headline(self.verdicts, self.baseline, self.facts, self.where)
 
+    def paragraph(self, context: str) -> str:
+        """Which label to use in ``context``, how sure that is, and what it costs, in words."""
+        return paragraph(self, context)
+
+    @property
+    def overall(self) -> str:
+        """The grades over all contexts in words; "" where there is only one."""
+        return overall(self)
+
 
 def compare(
     records: Sequence[Record],
     *,
     baseline: str = "cross_entropy",
     metric: str = metrics.PRIMARY,
+    margin: float | None = None,
     by: str = "arm",
     out: Path,
 ) -> Comparison:
@@ -102,13 +114,14 @@ def compare(
 
     ``by`` is what is compared (arm, loss or model), ``baseline`` the one that all others are
     paired with, ``metric`` the tag that decides. Every other metric is described, not judged.
+    ``margin`` is the smallest difference in ``metric`` that matters, in its unit (None: not said).
 
     Raises `InputError`, with nothing written, if no run is finished, if ``by``, ``baseline`` or
     ``metric`` is unknown, or if runs share seeds but none is paired.
     """
     from lossbench.comparison import export, report
 
-    comparison = evaluate(records, baseline=baseline, metric=metric, by=by)
+    comparison = evaluate(records, baseline=baseline, metric=metric, by=by, margin=margin)
     out.mkdir(parents=True, exist_ok=True)
     comparison.files.append(export.write_csv(comparison, out / "results.csv"))
     comparison.files.append(export.write_markdown(comparison, out / "results.md"))
@@ -116,7 +129,14 @@ def compare(
     return comparison
 
 
-def evaluate(records: Sequence[Record], *, baseline: str, metric: str, by: str) -> Comparison:
+def evaluate(
+    records: Sequence[Record],
+    *,
+    baseline: str,
+    metric: str,
+    by: str,
+    margin: float | None = None,
+) -> Comparison:
     """What `compare` computes, without writing anything."""
     runs = run_table(records, by)
     fact = metrics.check(metric, metric_tags(runs), by)
@@ -128,7 +148,7 @@ def evaluate(records: Sequence[Record], *, baseline: str, metric: str, by: str) 
     places = done[["context", "label"]].drop_duplicates()
     with_baseline = places.loc[places["label"] == baseline, "context"]
     judged = places[(places["label"] != baseline) & places["context"].isin(with_baseline)]
-    found = differences(pairs, judged)
+    found = differences(pairs, judged, margin, higher_is_better=fact.higher_is_better)
     ranked = _rank(summary[summary["metric"] == metric], baseline, found, fact)
     found.sort(key=lambda entry: ranked[entry.context].index(entry.label))
     where = where_measured(split_of(metric), records)

@@ -1,0 +1,314 @@
+"""The answer in words: which loss to use, how sure that is, and what it costs.
+
+Everything follows from the grades (`verdict.judge`). A label is recommended only if it is better
+than the baseline and not shown to be better by less than the margin; the best mean alone is not
+enough. The labels were tested against the baseline, not against each other, and the text says so.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from lossbench.comparison import formats
+from lossbench.comparison.metrics import SPLITS
+from lossbench.comparison.pairing import Difference
+from lossbench.comparison.posthoc import ORACLE
+from lossbench.comparison.statistics import ALPHA
+from lossbench.comparison.tradeoffs import trade_offs
+from lossbench.comparison.verdict import (
+    BETTER,
+    CANNOT_TELL,
+    GRADES,
+    NO_RELEVANT_DIFFERENCE,
+    NOT_COMPARED,
+    NOT_JUDGED,
+    WORSE,
+    beyond_margin,
+    equivalent,
+    judge,
+    seeds_missing,
+)
+
+if TYPE_CHECKING:
+    from lossbench.comparison.compare import Comparison
+
+Graded = dict[str, list[Difference]]
+"""The differences of one context by grade, each list with the best first."""
+
+
+def paragraph(comparison: Comparison, context: str) -> str:
+    """The answer for one context, as one paragraph of plain text."""
+    if context in comparison.notes:
+        return f"Nothing is judged here: {comparison.notes[context]}."
+    graded = _graded(comparison, context)
+    chosen = recommended(graded)
+    sentences = [
+        _answer(comparison, graded, chosen),
+        _oracle(graded, chosen),
+        *_the_others(comparison, graded, chosen),
+        _error_rate(graded),
+        _incomplete(comparison, context),
+    ]
+    subject = chosen or best_in_mean(comparison, graded)
+    if subject and not (graded[NOT_JUDGED] or subject.label == comparison.baseline):
+        sentences.append(trade_offs(comparison, context, subject.label))
+    return " ".join(filter(None, sentences))
+
+
+def overall(comparison: Comparison) -> str:
+    """How often each label got which grade, over several contexts; "" for one."""
+    contexts = len(comparison.ranked)
+    if contexts < 2:
+        return ""
+    counts: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
+    for entry in comparison.verdicts:
+        counts[entry.label][entry.word] += 1
+    ordered = sorted(counts, key=lambda label: (-counts[label][BETTER], counts[label][WORSE]))
+    told = [
+        f"{label} is {formats.listing(f'{word} in {n}' for word in GRADES if (n := grades[word]))}"
+        for label in ordered
+        if (grades := counts[label])[BETTER] or grades[WORSE]
+    ]
+    start = f"Over the {contexts} cells, compared with {comparison.baseline}: "
+    quiet = [label for label in ordered if not (counts[label][BETTER] or counts[label][WORSE])]
+    if quiet:
+        told.append(f"no cell shows {formats.some(quiet, 4)} to be better or worse")
+    everywhere = [label for label in ordered if counts[label][BETTER] == contexts]
+    end = (
+        f" Better in every cell: {formats.some(everywhere)}."
+        if everywhere
+        else " Nothing is better in every cell, so the choice depends on the cell."
+    )
+    return start + "; ".join(told[:8]) + ("; and so on" if len(told) > 8 else "") + "." + end
+
+
+def recommended(graded: Graded) -> Difference | None:
+    """The label to use: the best of those better and not shown to be so by less than the margin.
+
+    One that was fitted on an oracle's validation set comes after all that were not.
+    """
+    worth = [entry for entry in graded[BETTER] if not equivalent(entry)]
+    return min(worth, key=lambda entry: _oracle_assisted(entry.label), default=None)
+
+
+def _graded(comparison: Comparison, context: str) -> Graded:
+    graded: Graded = {grade: [] for grade in GRADES}
+    for entry in comparison.differences:  # in table order: the best first
+        if entry.context == context:
+            graded[judge(entry, comparison.facts)].append(entry)
+    return graded
+
+
+def _answer(comparison: Comparison, graded: Graded, chosen: Difference | None) -> str:
+    """Which one to use, by how much, how surely."""
+    baseline = comparison.baseline
+    measured = f"{comparison.facts.name} ({comparison.where})"
+    if chosen:
+        names = [chosen.label, *_same(graded, chosen)]
+        size = _size(comparison, chosen)
+        alike = " (their results are the same on every seed)" if len(names) > 1 else ""
+        return (
+            f"Use {formats.listing(names, 'or')}{alike}: {size} in {measured} against {baseline}, "
+            f"better with {_evidence(chosen)}{_margin(chosen)}."
+        )
+    if graded[BETTER]:
+        return (
+            f"There is no reason that matters to replace {baseline}: "
+            f"{formats.some([entry.label for entry in graded[BETTER]])} "
+            f"{'is' if len(graded[BETTER]) == 1 else 'are'} better in {measured}, but by less than "
+            f"the margin of {formats.margin(comparison.margin)} "
+            f"({_sizes(comparison, graded[BETTER])})."
+        )
+    tested = [entry for grade in GRADES[:4] for entry in graded[grade]]
+    if tested:
+        return _no_reason(comparison, graded, tested, measured)
+    best = best_in_mean(comparison, graded)
+    if best is None:
+        return f"Nothing can be said in {measured}: no run is paired with one of {baseline}."
+    return (
+        f"One seed cannot say which loss to use: {best.label} has the largest lead over {baseline} "
+        f"in {measured}, {_signed(best)}, described and not judged; two seeds are the least that "
+        "show a spread."
+        if _lead(comparison, best) > 0
+        else f"One seed cannot say which loss to use: {baseline} itself is the best in {measured}, "
+        "described and not judged; two seeds are the least that show a spread."
+    )
+
+
+def _no_reason(
+    comparison: Comparison, graded: Graded, tested: Sequence[Difference], measured: str
+) -> str:
+    """No label is better than the baseline: what that does and does not mean."""
+    baseline, seeds = comparison.baseline, _seeds(tested)
+    start = f"With {seeds}, nothing is shown to be better than {baseline} in {measured}"
+    if not graded[CANNOT_TELL]:
+        return f"Keep {baseline}. {start}, and nothing that matters is left open."
+    best = best_in_mean(comparison, graded)
+    if best is None or best not in graded[CANNOT_TELL] or _lead(comparison, best) <= 0:
+        return f"These seeds give no reason to replace {baseline}. {start}."
+    return (
+        f"These seeds give no reason to replace {baseline}, and do not show that it is as good as "
+        f"the others. {start}; {best.label} has the best mean, {_size(comparison, best)}, and "
+        "cannot be told from it."
+    )
+
+
+def best_in_mean(comparison: Comparison, graded: Graded) -> Difference | None:
+    """The label with the best paired mean, whatever its grade; None if there is no pair."""
+    paired = [entry for grade in GRADES for entry in graded[grade] if entry.n]
+    return max(paired, key=lambda entry: _lead(comparison, entry), default=None)
+
+
+def _oracle(graded: Graded, chosen: Difference | None) -> str:
+    """What an oracle's validation set has to do with the best labels; "" if nothing."""
+    helped = [entry for entry in graded[BETTER] if _oracle_assisted(entry.label)]
+    if chosen is None or not helped:
+        return ""
+    what = "fitted on a balanced validation set, made of images that the imbalance threw away"
+    if helped[0] is chosen:
+        return f"That is with an oracle's help: it is {what}."
+    if abs(helped[0].mean) > abs(chosen.mean):
+        return f"{helped[0].label} ({_signed(helped[0])}) goes further with an oracle: it is {what}."
+    return ""
+
+
+def _the_others(comparison: Comparison, graded: Graded, chosen: Difference | None) -> list[str]:
+    """One sentence for each grade that has labels which were not named yet."""
+    named = {chosen.label, *_same(graded, chosen)} if chosen else set()
+    also = [entry for entry in graded[BETTER] if entry.label not in named and chosen]
+    sentences = []
+    if also:
+        sentences.append(
+            f"Better than {comparison.baseline} too: {_sizes(comparison, also)}; the labels were "
+            "judged against it, not against each other."
+        )
+    if same := graded[NO_RELEVANT_DIFFERENCE]:
+        sentences.append(
+            f"No difference larger than the margin of {formats.margin(comparison.margin)}: "
+            f"{_sizes(comparison, same)}."
+        )
+    if open_ := graded[CANNOT_TELL]:
+        sentences.append(_cannot_tell(comparison, open_))
+    if worse := graded[WORSE]:
+        sentences.append(f"Worse: {_sizes(comparison, worse)}.")
+    tested = any(graded[grade] for grade in GRADES[:4])
+    if tested and (alone := graded[NOT_JUDGED]):
+        sentences.append(f"Not judged, with one paired seed: {_names(alone)}.")
+    if gone := graded[NOT_COMPARED]:
+        sentences.append(f"Not compared: {_names(gone)}; the table below says why.")
+    return sentences
+
+
+def _cannot_tell(comparison: Comparison, entries: Sequence[Difference]) -> str:
+    """What is open, what it could still be, and how many more seeds it would take."""
+    bounds = [abs(bound) for entry in entries for bound in entry.simultaneous]
+    widest = formats.number(max(bounds))
+    if comparison.margin is None:
+        aim = "a difference of the size seen"
+        ruled = f"only differences beyond {widest} are ruled out (95 % simultaneous intervals)"
+    else:
+        aim = f"a difference of {formats.margin(comparison.margin)}"
+        ruled = f"a difference could still be as large as {widest} (95 % simultaneous intervals)"
+    spread = [entry for entry in entries if entry.standard_error > 0]
+    seen = [entry for entry in spread if comparison.margin is not None or entry.mean != 0]
+    more = [seeds_missing(entry) for entry in seen]
+    if not more or max(count or 1 for count in more) == 0:
+        needed = f"they had an 80 % chance to show {aim}" if more else "no spread was seen"
+    else:
+        needed = f"{formats.more_seeds(more).lower()} would be needed to show {aim} (80 % power)"
+    return (
+        f"Cannot tell with {_seeds(entries)}: {_sizes(comparison, entries)}; {ruled}, "
+        f"and {needed}."
+    )
+
+
+def _error_rate(graded: Graded) -> str:
+    tested = sum(len(graded[grade]) for grade in GRADES[:4])
+    if not (graded[BETTER] or graded[WORSE]) or tested < 2:
+        return ""
+    return (
+        f"All {tested} were judged together: at most {ALPHA:.0%} of studies like this one would "
+        "call any of them better or worse by chance."
+    ).replace("%", " %")
+
+
+def _incomplete(comparison: Comparison, context: str) -> str:
+    """Which labels lack seeds, and that their means are of the seeds that are left."""
+    gaps = [gap for gap in comparison.gaps if gap.context == context]
+    if not gaps:
+        return ""
+    told = [
+        f"{gap.label} ({gap.kind} on seed{'s' * (len(gap.seeds) != 1)} "
+        f"{', '.join(map(str, gap.seeds))})"
+        for gap in gaps
+    ]
+    return (
+        f"Not all seeds are there: {formats.some(told, 5)}; numbers of these are of the seeds "
+        "that are left, and pairs exist only where both runs do."
+    )
+
+
+def _evidence(entry: Difference) -> str:
+    p = formats.p_value(entry.holm_p)
+    return f"Holm p {p if p.startswith('<') else f'= {p}'} over {formats.seeds(entry.n)}"
+
+
+def _margin(entry: Difference) -> str:
+    if entry.margin is None:
+        return ""
+    margin = formats.margin(entry.margin)
+    if beyond_margin(entry):
+        return f", and by more than the margin of {margin}"
+    return f"; whether it is more than the margin of {margin} is open"
+
+
+def _same(graded: Graded, chosen: Difference | None) -> list[str]:
+    """The labels whose results cannot be told from those of ``chosen`` on any seed."""
+    return [
+        entry.label
+        for entry in graded[BETTER]
+        if chosen
+        and entry is not chosen
+        and entry.seeds == chosen.seeds
+        and np.allclose(entry.values, chosen.values, rtol=0, atol=1e-9)
+    ]
+
+
+def _size(comparison: Comparison, entry: Difference) -> str:
+    mean, low, high = formats.difference(entry.mean, entry.low, entry.high)
+    return f"{mean} (95 % Holm interval {low} to {high})"
+
+
+def _sizes(comparison: Comparison, entries: Sequence[Difference]) -> str:
+    texts = []
+    for entry in entries:
+        mean, low, high = formats.difference(entry.mean, entry.low, entry.high)
+        texts.append(f"{entry.label} {mean} ({low} to {high})")
+    return formats.some(texts, 5)
+
+
+def _names(entries: Sequence[Difference]) -> str:
+    return formats.some([entry.label for entry in entries])
+
+
+def _signed(entry: Difference) -> str:
+    return formats.difference(entry.mean, entry.low, entry.high)[0]
+
+
+def _seeds(entries: Sequence[Difference]) -> str:
+    counts = sorted({entry.n for entry in entries})
+    least, most = counts[0], counts[-1]
+    return formats.seeds(most) if least == most else f"{least} to {formats.seeds(most)}"
+
+
+def _lead(comparison: Comparison, entry: Difference) -> float:
+    """The mean paired difference, positive where it is better."""
+    return entry.mean if comparison.facts.higher_is_better else -entry.mean
+
+
+def _oracle_assisted(label: str) -> bool:
+    return ORACLE.strip(" ()").partition(" ")[0] in label

@@ -1,0 +1,53 @@
+"""Statistics over seeds and cells: pure functions on arrays, on numpy and scipy.
+
+``paired``: one cell, what decides. ``sensitivity``: what stands beside it and rests on other
+assumptions. ``power``: what a number of seeds can find. ``across``: many cells.
+"""
+
+from lossbench.comparison.statistics.paired import (
+    ALPHA,
+    Estimate,
+    PairedTest,
+    equivalence_test,
+    estimate,
+    holm,
+    holm_intervals,
+    holm_levels,
+    not_distinguishable_from_best,
+    paired_t_test,
+    simultaneous_intervals,
+)
+from lossbench.comparison.statistics.sensitivity import (
+    Sensitivity,
+    bootstrap_interval,
+    hodges_lehmann,
+    hodges_lehmann_interval,
+    probability_interval,
+    probability_of_improvement,
+    sensitivity,
+    sign_flip_test,
+    wilcoxon_test,
+)
+
+__all__ = [
+    "ALPHA",
+    "Estimate",
+    "PairedTest",
+    "Sensitivity",
+    "bootstrap_interval",
+    "equivalence_test",
+    "estimate",
+    "hodges_lehmann",
+    "hodges_lehmann_interval",
+    "holm",
+    "holm_intervals",
+    "holm_levels",
+    "not_distinguishable_from_best",
+    "paired_t_test",
+    "probability_interval",
+    "probability_of_improvement",
+    "sensitivity",
+    "sign_flip_test",
+    "simultaneous_intervals",
+    "wilcoxon_test",
+]
