@@ -10,17 +10,19 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lossbench.comparison import figures, metrics
+from lossbench.comparison import figures, formats, metrics, tables
 from lossbench.comparison.aggregate import context_data
 from lossbench.comparison.captions import Caption, Choice, captions, choices
 from lossbench.comparison.matrices import Matrix, cross_loss_matrix, shaded
 from lossbench.comparison.notes import measured
-from lossbench.comparison.tables import Sheet, sheets
+from lossbench.comparison.tables import Sheet
+from lossbench.comparison.verdict import GRADES
 from lossbench.records import files
 
 if TYPE_CHECKING:
@@ -34,6 +36,30 @@ MARKUP = 12_000
 
 DRAWN = 8
 """Arms that the figures draw at first: the baseline and the best."""
+
+UNFOLDED = 12
+"""Verdicts of one context that are shown one by one without a click."""
+
+SHEETS: dict[str, Callable[[Comparison, str], Sheet | None]] = {
+    "summary": tables.summary_sheet,
+    "paired": tables.difference_sheet,
+    "posthoc": tables.posthoc_sheet,
+    "gradients": tables.gradient_sheet,
+}
+
+PARTS = {
+    "results": ("Results", ("summary", "every_metric")),
+    "differences": ("Differences", ("differences", "paired", "sensitivity")),
+    "losses": ("Losses", ("losses", "overfitting")),
+    "training": ("Training and classes", ("curves", "recall")),
+    "calibration": ("Calibration", ("reliability", "scatter")),
+    "matrices": ("After training, and under other losses", ("posthoc", "cross_loss")),
+    "audit": ("Audit", ("gradients",)),
+}
+"""The parts of a context: id, title and the names of what is in them, in order."""
+
+NO_FIGURES = {"marks", "metrics", "summary"}
+"""Entries of a context's data that are no figure."""
 
 COMPACT: dict[str, Any] = {"separators": (",", ":")}
 
@@ -184,11 +210,11 @@ def _sections(comparison: Comparison) -> tuple[list[dict[str, Any]], list[dict[s
 
     When the budget of the page is spent, later contexts keep their tables and lose the figures.
     """
-    sheets_of = {context: sheets(comparison, context) for context in comparison.ranked}
-    left = BUDGET - sum(_bytes(comparison, context, each) for context, each in sheets_of.items())
+    tables_of = {context: _tables(comparison, context) for context in comparison.ranked}
+    left = BUDGET - sum(_bytes(comparison, context, each) for context, each in tables_of.items())
     numbers = Numbers()
     sections, data = [], []
-    for place, (context, tables) in enumerate(sheets_of.items()):
+    for place, (context, tables) in enumerate(tables_of.items()):
         found = context_data(comparison, context) if left > MARKUP else {}
         cost = MARKUP + len(json.dumps(found, **COMPACT))
         if cost > left:
@@ -196,7 +222,6 @@ def _sections(comparison: Comparison) -> tuple[list[dict[str, Any]], list[dict[s
         left -= cost
         data.append(found)
         ending = "" if place == 0 else f"-{place + 1}"
-        items = _items(comparison, context, tables, found)
         sections.append(
             {
                 "id": f"cell{ending}",
@@ -204,8 +229,92 @@ def _sections(comparison: Comparison) -> tuple[list[dict[str, Any]], list[dict[s
                 "title": context,
                 "grades": _grades(comparison, context),
                 "paragraphs": _paragraphs(comparison, context, found),
-                "parts": _parts(items, numbers, ending),
+                "parts": _parts(
+                    comparison, tables | _figures(comparison, found), found, numbers, ending
+                ),
                 "gaps": [gap for gap in comparison.gaps if gap.context == context],
             }
         )
     return sections, data
+
+
+def _tables(comparison: Comparison, context: str) -> dict[str, Matrix]:
+    """The tables that are on the page whatever it weighs, by name."""
+    found = {name: make(comparison, context) for name, make in SHEETS.items()}
+    tables = {name: Matrix(sheet) for name, sheet in found.items() if sheet}
+    if "posthoc" in tables:
+        tables["posthoc"] = shaded(tables["posthoc"].sheet, comparison.facts.higher_is_better)
+    return tables
+
+
+def _figures(comparison: Comparison, found: Mapping[str, Any]) -> dict[str, Any]:
+    """What the data of a context can show, by name."""
+    shown: dict[str, Any] = {name: None for name in found if name not in NO_FIGURES}
+    if "losses" in shown:
+        arms = sorted(set(found["losses"]["arm"]))  # a post-hoc arm has none
+        shown["overfitting"] = [(arm, comparison.labels[arm]) for arm in arms]
+    if "cross_loss" in shown:
+        shown["cross_loss"] = cross_loss_matrix(comparison, found["cross_loss"])
+    return shown
+
+
+def _parts(
+    comparison: Comparison,
+    there: Mapping[str, Any],
+    found: Mapping[str, Any],
+    numbers: Numbers,
+    ending: str,
+) -> list[dict[str, Any]]:
+    """The parts of one context with their items; ``there`` is what there is to show, by name."""
+    words = captions(comparison.facts, comparison.baseline)
+    parts = []
+    for part, (title, names) in PARTS.items():
+        items = []
+        for name in names:
+            if name not in there:
+                continue
+            content = there[name]
+            kind = "metrics" if name == "every_metric" else "figure"
+            caption = words.get(name)
+            if isinstance(content, Matrix):
+                kind = "table"
+                caption = caption or Caption(content.sheet.caption, "")
+            word, start = ("Figure", "fig") if kind == "figure" else ("Table", "tab")
+            items.append(
+                Item(
+                    kind=kind,
+                    name=name,
+                    id=f"{start}-{name.replace('_', '-')}{ending}",
+                    number=numbers.next(word),
+                    caption=caption,
+                    choices=choices(name, found.get(name, {})),
+                    content=content,
+                )
+            )
+        if items:
+            parts.append({"id": f"{part}{ending}", "title": title, "items": items})
+    return parts
+
+
+def _grades(comparison: Comparison, context: str) -> list[dict[str, Any]]:
+    """The verdicts of one context by grade; long lists are folded."""
+    entries = [entry for entry in comparison.verdicts if entry.context == context]
+    found = {word: [entry for entry in entries if entry.word == word] for word in GRADES}
+    return [
+        {
+            "word": word,
+            "names": formats.listing(entry.label for entry in of_grade),
+            "sentences": [entry.sentence for entry in of_grade],
+            "open": len(entries) <= UNFOLDED,
+        }
+        for word, of_grade in found.items()
+        if of_grade
+    ]
+
+
+def _bytes(comparison: Comparison, context: str, tables: Mapping[str, Matrix]) -> int:
+    """About as many bytes as the words and tables of a section take on the page."""
+    rows = [row for table in tables.values() for row in (table.sheet.head, *table.sheet.rows)]
+    cells = sum(len(cell.encode()) + 10 for row in rows for cell in row)
+    said = [entry for entry in [*comparison.verdicts, *comparison.gaps] if entry.context == context]
+    return 4000 + cells + sum(2 * len(entry.sentence.encode()) + 40 for entry in said)
