@@ -45,6 +45,12 @@ def captions(metric: Metric, baseline: str) -> dict[str, Caption]:
     """The caption of every kind of figure; ``metric`` decides, ``baseline`` is paired with."""
     direction = "right" if metric.higher_is_better else "left"
     return {
+        "every_metric": Caption(
+            "Every metric",
+            "Mean over seeds with its 95 % t-interval, and the mean paired difference to "
+            f"{baseline} with its own, not corrected for the number of comparisons: described, "
+            f"not judged. Only {metric.name} decides.",
+        ),
         "differences": Caption(
             f"Paired differences to {baseline}",
             f"Mean paired difference in {metric.name}; better lies to the {direction}. The thick "

@@ -181,7 +181,7 @@ def _judge(
                 values=tuple(pairs["difference"].tolist()),
                 seeds=tuple(pairs["seed"].tolist()),
                 simultaneous=simultaneous[i],
-                sensitivity=statistics.sensitivity(
+                sensitivity=statistics.sensitivity_of(
                     pairs["difference"].to_numpy(), higher_is_better=higher_is_better
                 ),
                 margin=margin,

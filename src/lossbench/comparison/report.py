@@ -21,6 +21,7 @@ from lossbench.comparison.aggregate import context_data
 from lossbench.comparison.captions import Caption, Choice, captions, choices
 from lossbench.comparison.matrices import Matrix, cross_loss_matrix, shaded
 from lossbench.comparison.notes import measured
+from lossbench.comparison.paragraph import overall, paragraph
 from lossbench.comparison.tables import Sheet
 from lossbench.comparison.verdict import GRADES
 from lossbench.records import files
@@ -148,8 +149,11 @@ def render(comparison: Comparison, bundle: str) -> str:
 
 
 def _verdict(comparison: Comparison) -> list[str]:
-    """What stands on top of the page."""
-    return [comparison.headline]
+    """What stands on top of the page: the answer for the only cell, or over all of them."""
+    contexts = list(comparison.ranked)
+    if len(contexts) == 1:
+        return [paragraph(comparison, contexts[0])]
+    return [comparison.headline, overall(comparison)]
 
 
 def _content(comparison: Comparison) -> dict[str, Any]:
@@ -210,12 +214,12 @@ def _sections(comparison: Comparison) -> tuple[list[dict[str, Any]], list[dict[s
 
     When the budget of the page is spent, later contexts keep their tables and lose the figures.
     """
-    tables_of = {context: _tables(comparison, context) for context in comparison.ranked}
-    left = BUDGET - sum(_bytes(comparison, context, each) for context, each in tables_of.items())
+    plain = {context: _tables(comparison, context) for context in comparison.ranked}
+    left = BUDGET - sum(_bytes(comparison, context, each) for context, each in plain.items())
     numbers = Numbers()
     sections, data = [], []
-    for place, (context, tables) in enumerate(tables_of.items()):
-        found = context_data(comparison, context) if left > MARKUP else {}
+    for place, (context, there) in enumerate(plain.items()):
+        found = _data(comparison, context) if left > MARKUP else {}
         cost = MARKUP + len(json.dumps(found, **COMPACT))
         if cost > left:
             found = {}
@@ -228,14 +232,23 @@ def _sections(comparison: Comparison) -> tuple[list[dict[str, Any]], list[dict[s
                 "data": place,
                 "title": context,
                 "grades": _grades(comparison, context),
-                "paragraphs": _paragraphs(comparison, context, found),
+                "paragraph": paragraph(comparison, context) if len(plain) > 1 else "",
+                "cut": not found,
                 "parts": _parts(
-                    comparison, tables | _figures(comparison, found), found, numbers, ending
+                    comparison, there | _figures(comparison, found), found, numbers, ending
                 ),
                 "gaps": [gap for gap in comparison.gaps if gap.context == context],
             }
         )
     return sections, data
+
+
+def _data(comparison: Comparison, context: str) -> dict[str, Any]:
+    """The data of one context, and which of its metrics are those of the summary."""
+    found = context_data(comparison, context)
+    summary = {comparison.metric, *metrics.columns(comparison.split, comparison.runs.columns)}
+    places = [place for place, each in enumerate(found["metrics"]) if each["tag"] in summary]
+    return found | {"summary": places}
 
 
 def _tables(comparison: Comparison, context: str) -> dict[str, Matrix]:

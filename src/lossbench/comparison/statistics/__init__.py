@@ -24,7 +24,7 @@ from lossbench.comparison.statistics.sensitivity import (
     hodges_lehmann_interval,
     probability_interval,
     probability_of_improvement,
-    sensitivity,
+    sensitivity_of,
     sign_flip_test,
     wilcoxon_test,
 )
@@ -46,7 +46,7 @@ __all__ = [
     "paired_t_test",
     "probability_interval",
     "probability_of_improvement",
-    "sensitivity",
+    "sensitivity_of",
     "sign_flip_test",
     "simultaneous_intervals",
     "wilcoxon_test",

@@ -46,7 +46,7 @@ class Sensitivity:
     probability_interval: tuple[float, float]
 
 
-def sensitivity(differences: ArrayLike, *, higher_is_better: bool) -> Sensitivity:
+def sensitivity_of(differences: ArrayLike, *, higher_is_better: bool) -> Sensitivity:
     """All of the module for paired ``differences`` (n,)."""
     values = np.asarray(differences, dtype=np.float64)
     improvements = values if higher_is_better else -values
