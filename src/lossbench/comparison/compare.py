@@ -167,6 +167,7 @@ def evaluate(
         verdicts=[verdict(entry, baseline, fact, where) for entry in found],
         gaps=find_gaps(runs, metric),
         notes=_notes(ranked, baseline),
+        margin=margin,
     )
 
 

@@ -17,7 +17,6 @@ import pandas as pd
 
 from lossbench.comparison import statistics
 from lossbench.comparison.statistics import ALPHA, PairedTest, Sensitivity
-from lossbench.comparison.statistics.power import seeds_needed, smallest_difference
 from lossbench.comparison.table import FINGERPRINTS, finished
 from lossbench.config import regime_words
 from lossbench.errors import InputError
@@ -163,10 +162,10 @@ def _judge(
     equivalent = [statistics.equivalence_test(test, margin or np.nan) for test in tests]
     equivalence = statistics.holm(equivalent)
     level = ALPHA / max(1, int(np.isfinite(adjusted).sum()))
+    detectable = _detectable(tests, level)
     found = []
     for i, (label, group) in enumerate(groups.items()):
         test, pairs = tests[i], allowed[i]
-        detectable, needed = _planned(test, margin, level)
         found.append(
             Difference(
                 context=context,
@@ -186,8 +185,8 @@ def _judge(
                 ),
                 margin=margin,
                 equivalence_p=float(equivalence[i]),
-                detectable=detectable,
-                seeds_needed=needed,
+                detectable=detectable[i],
+                seeds_needed=_seeds_needed(test, margin, level),
                 matched=_matched(pairs),
                 refused=_refused(group),
             )
@@ -195,13 +194,16 @@ def _judge(
     return found
 
 
-def _planned(test: PairedTest, margin: float | None, level: float) -> tuple[float, int | None]:
-    """``detectable`` and ``seeds_needed``; nothing can be planned where no spread was seen."""
-    if not test.standard_error > 0:
-        return np.nan, None
-    spread = test.standard_error * math.sqrt(test.n)
+def _detectable(tests: list[PairedTest], level: float) -> list[float]:
+    """`Difference.detectable` of each test: proportional to the spread, solved once per n."""
+    solved = {n: statistics.smallest_difference(1.0, n, level) for n in {test.n for test in tests}}
+    return [(test.spread or np.nan) * solved[test.n] for test in tests]
+
+
+def _seeds_needed(test: PairedTest, margin: float | None, level: float) -> int | None:
+    """`Difference.seeds_needed` of a test."""
     size = test.mean if margin is None else margin
-    return smallest_difference(spread, test.n, level), seeds_needed(size, spread, level)
+    return statistics.seeds_needed(size, test.spread or np.nan, level)
 
 
 def _matched(pairs: pd.DataFrame) -> str:
@@ -209,5 +211,8 @@ def _matched(pairs: pd.DataFrame) -> str:
 
 
 def _refused(pairs: pd.DataFrame) -> dict[str, tuple[int, ...]]:
-    groups = pairs[pairs["refused"] != ""].groupby("refused")["seed"]
-    return {str(reason): tuple(sorted(int(seed) for seed in seeds)) for reason, seeds in groups}
+    found: dict[str, list[int]] = {}
+    for reason, seed in zip(pairs["refused"], pairs["seed"], strict=True):
+        if reason:
+            found.setdefault(reason, []).append(int(seed))
+    return {reason: tuple(sorted(seeds)) for reason, seeds in sorted(found.items())}

@@ -109,7 +109,7 @@ def _answer(comparison: Comparison, graded: Graded, chosen: Difference | None) -
     measured = f"{comparison.facts.name} ({comparison.where})"
     if chosen:
         names = [chosen.label, *_same(graded, chosen)]
-        size = _size(comparison, chosen)
+        size = _size(chosen)
         alike = " (their results are the same on every seed)" if len(names) > 1 else ""
         return (
             f"Use {formats.listing(names, 'or')}{alike}: {size} in {measured} against {baseline}, "
@@ -121,7 +121,7 @@ def _answer(comparison: Comparison, graded: Graded, chosen: Difference | None) -
             f"{formats.some([entry.label for entry in graded[BETTER]])} "
             f"{'is' if len(graded[BETTER]) == 1 else 'are'} better in {measured}, but by less than "
             f"the margin of {formats.margin(comparison.margin)} "
-            f"({_sizes(comparison, graded[BETTER])})."
+            f"({_sizes(graded[BETTER])})."
         )
     tested = [entry for grade in GRADES[:4] for entry in graded[grade]]
     if tested:
@@ -143,17 +143,18 @@ def _no_reason(
     comparison: Comparison, graded: Graded, tested: Sequence[Difference], measured: str
 ) -> str:
     """No label is better than the baseline: what that does and does not mean."""
-    baseline, seeds = comparison.baseline, _seeds(tested)
-    start = f"With {seeds}, nothing is shown to be better than {baseline} in {measured}"
+    baseline = comparison.baseline
+    others = tested[0].label if len(tested) == 1 else f"any of the {len(tested)} others"
+    start = f"{_seeds(tested)} do not show {others} to be better than {baseline} in {measured}"
     if not graded[CANNOT_TELL]:
-        return f"Keep {baseline}. {start}, and nothing that matters is left open."
+        return f"Keep {baseline}: {start}, and leave nothing open that matters."
     best = best_in_mean(comparison, graded)
+    answer = f"{start[0].upper()}{start[1:]}, so they give no reason to replace it."
     if best is None or best not in graded[CANNOT_TELL] or _lead(comparison, best) <= 0:
-        return f"These seeds give no reason to replace {baseline}. {start}."
+        return f"{answer} {baseline} has the best mean itself."
     return (
-        f"These seeds give no reason to replace {baseline}, and do not show that it is as good as "
-        f"the others. {start}; {best.label} has the best mean, {_size(comparison, best)}, and "
-        "cannot be told from it."
+        f"{answer} They do not show either that it is as good: {best.label} has the best mean, "
+        f"{_size(best)}, and cannot be told from it; {_open([best])}."
     )
 
 
@@ -179,22 +180,27 @@ def _oracle(graded: Graded, chosen: Difference | None) -> str:
 def _the_others(comparison: Comparison, graded: Graded, chosen: Difference | None) -> list[str]:
     """One sentence for each grade that has labels which were not named yet."""
     named = {chosen.label, *_same(graded, chosen)} if chosen else set()
+    told = None if graded[BETTER] else best_in_mean(comparison, graded)  # in the answer
+    if told and _lead(comparison, told) <= 0:
+        told = None
     also = [entry for entry in graded[BETTER] if entry.label not in named and chosen]
     sentences = []
     if also:
         sentences.append(
-            f"Better than {comparison.baseline} too: {_sizes(comparison, also)}; the labels were "
+            f"Better than {comparison.baseline} too: {_sizes(also)}; the labels were "
             "judged against it, not against each other."
         )
     if same := graded[NO_RELEVANT_DIFFERENCE]:
         sentences.append(
             f"No difference larger than the margin of {formats.margin(comparison.margin)}: "
-            f"{_sizes(comparison, same)}."
+            f"{_sizes(same)}."
         )
-    if open_ := graded[CANNOT_TELL]:
-        sentences.append(_cannot_tell(comparison, open_))
+    if open_ := [entry for entry in graded[CANNOT_TELL] if entry is not told]:
+        names = formats.some([f"{entry.label} {_signed(entry)}" for entry in open_])
+        too = " too" if told and told in graded[CANNOT_TELL] else ""
+        sentences.append(f"Cannot tell{too}, with {_seeds(open_)}: {names}; {_open(open_)}.")
     if worse := graded[WORSE]:
-        sentences.append(f"Worse: {_sizes(comparison, worse)}.")
+        sentences.append(f"Worse: {_sizes(worse)}.")
     tested = any(graded[grade] for grade in GRADES[:4])
     if tested and (alone := graded[NOT_JUDGED]):
         sentences.append(f"Not judged, with one paired seed: {_names(alone)}.")
@@ -203,26 +209,33 @@ def _the_others(comparison: Comparison, graded: Graded, chosen: Difference | Non
     return sentences
 
 
-def _cannot_tell(comparison: Comparison, entries: Sequence[Difference]) -> str:
-    """What is open, what it could still be, and how many more seeds it would take."""
-    bounds = [abs(bound) for entry in entries for bound in entry.simultaneous]
-    widest = formats.number(max(bounds))
-    if comparison.margin is None:
-        aim = "a difference of the size seen"
-        ruled = f"only differences beyond {widest} are ruled out (95 % simultaneous intervals)"
+def _open(entries: Sequence[Difference]) -> str:
+    """What cannot be told could still be, and how many more seeds it would take.
+
+    Without a margin the seeds are given for a single difference only: the sizes seen differ.
+    """
+    margin = entries[0].margin
+    bounds = [bound for entry in entries for bound in entry.simultaneous]
+    if len(entries) == 1:
+        _, low, high = formats.difference(entries[0].mean, *bounds)
+        still = f"it could still be anything from {low} to {high} (95 % simultaneous interval)"
+        ruled = f"below {low} and above {high} are ruled out (95 % simultaneous interval)"
     else:
-        aim = f"a difference of {formats.margin(comparison.margin)}"
-        ruled = f"a difference could still be as large as {widest} (95 % simultaneous intervals)"
+        widest = formats.number(max(map(abs, bounds)))
+        still = f"a difference could still be as large as {widest} (95 % simultaneous intervals)"
+        ruled = f"beyond {widest} are ruled out (95 % simultaneous intervals)"
+    said = still if margin is not None else f"only differences {ruled}"
     spread = [entry for entry in entries if entry.standard_error > 0]
-    seen = [entry for entry in spread if comparison.margin is not None or entry.mean != 0]
-    more = [seeds_missing(entry) for entry in seen]
-    if not more or max(count or 1 for count in more) == 0:
-        needed = f"they had an 80 % chance to show {aim}" if more else "no spread was seen"
-    else:
-        needed = f"{formats.more_seeds(more).lower()} would be needed to show {aim} (80 % power)"
+    if not spread or (margin is None and (len(entries) > 1 or entries[0].mean == 0)):
+        return said
+    aim = "the size seen" if margin is None else formats.margin(margin)
+    more = [seeds_missing(entry) for entry in spread]
+    if all(count == 0 for count in more):
+        return f"{said}, though a difference of {aim} had an 80 % chance to be shown"
+    needed = formats.more_seeds(more)
     return (
-        f"Cannot tell with {_seeds(entries)}: {_sizes(comparison, entries)}; {ruled}, "
-        f"and {needed}."
+        f"{said}, and {needed[0].lower()}{needed[1:]} would be needed to show one of {aim} "
+        "(80 % power)"
     )
 
 
@@ -278,12 +291,12 @@ def _same(graded: Graded, chosen: Difference | None) -> list[str]:
     ]
 
 
-def _size(comparison: Comparison, entry: Difference) -> str:
+def _size(entry: Difference) -> str:
     mean, low, high = formats.difference(entry.mean, entry.low, entry.high)
     return f"{mean} (95 % Holm interval {low} to {high})"
 
 
-def _sizes(comparison: Comparison, entries: Sequence[Difference]) -> str:
+def _sizes(entries: Sequence[Difference]) -> str:
     texts = []
     for entry in entries:
         mean, low, high = formats.difference(entry.mean, entry.low, entry.high)

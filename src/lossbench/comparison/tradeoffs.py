@@ -49,8 +49,8 @@ def trade_offs(comparison: Comparison, context: str, label: str) -> str:
         (gains if (entry.mean > 0) == fact.higher_is_better else costs).append(words)
     watched = formats.listing(metrics.facts(tag).name for tag in found)
     start = (
-        f"Beside that, {label} against {comparison.baseline}, described and not judged "
-        "(mean paired difference, plain 95 % interval)"
+        f"What else {label} changes, described and not judged (mean paired difference to "
+        f"{comparison.baseline}, plain 95 % interval)"
     )
     if gains or costs:
         gained = f"better in {formats.listing(gains)}" if gains else ""

@@ -17,6 +17,12 @@ from lossbench.comparison.statistics.paired import (
     paired_t_test,
     simultaneous_intervals,
 )
+from lossbench.comparison.statistics.power import (
+    power_of_all,
+    power_of_t,
+    seeds_needed,
+    smallest_difference,
+)
 from lossbench.comparison.statistics.sensitivity import (
     Sensitivity,
     bootstrap_interval,
@@ -44,10 +50,14 @@ __all__ = [
     "holm_levels",
     "not_distinguishable_from_best",
     "paired_t_test",
+    "power_of_all",
+    "power_of_t",
     "probability_interval",
     "probability_of_improvement",
+    "seeds_needed",
     "sensitivity_of",
     "sign_flip_test",
     "simultaneous_intervals",
+    "smallest_difference",
     "wilcoxon_test",
 ]

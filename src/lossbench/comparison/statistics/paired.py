@@ -60,6 +60,11 @@ class PairedTest:
     p: float
     n: int
 
+    @property
+    def spread(self) -> float:
+        """Standard deviation of the paired differences, ddof = 1."""
+        return self.standard_error * float(np.sqrt(self.n))
+
 
 def estimate(values: ArrayLike, confidence: float = 1 - ALPHA) -> Estimate:
     """Mean, standard error s / sqrt(n) with ddof = 1, and the t-interval of ``values`` (n,).

@@ -21,7 +21,7 @@ from scipy import special
 from lossbench.comparison.statistics.paired import ALPHA
 from lossbench.seeding import generator
 
-EXACT_SIGN_FLIPS = 20
+EXACT_SIGN_FLIPS = 18
 SIGN_FLIPS = 20_000
 BOOTSTRAP_SEEDS = 8
 RESAMPLES = 9_999
@@ -65,7 +65,7 @@ def sign_flip_test(differences: ArrayLike) -> float:
     """Two-sided p of the sign-flip permutation test of the mean (Fisher 1935) of (n,) values.
 
     If a label changes nothing, each difference is as likely to have the other sign: p is the share
-    of the 2^n sign patterns whose \\|sum\\| is at least the one seen, ties included. Up to 20 seeds
+    of the 2^n sign patterns whose \\|sum\\| is at least the one seen, ties included. Up to 18 seeds
     all patterns are counted; above, 20,000 are drawn and the one seen is counted with them.
     It assumes symmetric differences, not normal ones. One seed gives 1.
     """
