@@ -45,6 +45,14 @@ def captions(metric: Metric, baseline: str) -> dict[str, Caption]:
     """The caption of every kind of figure; ``metric`` decides, ``baseline`` is paired with."""
     direction = "right" if metric.higher_is_better else "left"
     return {
+        "summary": Caption("Summary", ""),
+        "paired": Caption(f"Paired differences to {baseline}, in numbers", ""),
+        "posthoc": Caption(
+            "Every loss under every post-hoc method",
+            "The darker, the better. A loss that gains nothing here has what the method gives; one "
+            "that is overtaken by another loss plus a method is not needed for it.",
+        ),
+        "gradients": Caption("The learning rate hidden in each loss", ""),
         "every_metric": Caption(
             "Every metric",
             "Mean over seeds with its 95 % t-interval, and the mean paired difference to "

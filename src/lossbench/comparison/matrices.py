@@ -84,4 +84,4 @@ def cross_loss_matrix(comparison: Comparison, columns: Mapping[str, Sequence[Any
             )
         )
     head = (comparison.by, *(loss.replace("_", " ") for loss in losses))
-    return Matrix(Sheet("Every trained model under every loss", head, tuple(rows)), tuple(shades))
+    return Matrix(Sheet("Mean over seeds, on the split that decides", head, tuple(rows)), tuple(shades))
