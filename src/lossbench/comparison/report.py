@@ -44,17 +44,23 @@ UNFOLDED = 4
 SHEETS: dict[str, Callable[[Comparison, str], Sheet | None]] = {
     "summary": tables.summary_sheet,
     "paired": tables.difference_sheet,
+    "resolution": tables.resolution_sheet,
+    "sensitivity": tables.sensitivity_sheet,
+    "example_uncertainty": tables.example_uncertainty_sheet,
     "posthoc": tables.posthoc_sheet,
+    "overfitting_numbers": tables.overfitting_sheet,
+    "label_noise": tables.label_noise_sheet,
     "gradients": tables.gradient_sheet,
 }
 
 PARTS = {
     "results": ("Results", ("summary", "every_metric")),
-    "differences": ("Differences", ("differences", "paired", "sensitivity")),
-    "losses": ("Losses", ("losses", "overfitting")),
+    "differences": ("Differences", ("differences", "paired")),
+    "losses": ("Losses", ("losses", "overfitting", "overfitting_numbers", "label_noise")),
     "training": ("Training and classes", ("curves", "recall")),
     "calibration": ("Calibration", ("reliability", "scatter")),
     "matrices": ("After training, and under other losses", ("posthoc", "cross_loss")),
+    "certainty": ("How sure", ("resolution", "sensitivity", "example_uncertainty")),
     "audit": ("Audit", ("gradients",)),
 }
 """The parts of a context: id, title and the names of what is in them, in order."""
@@ -173,7 +179,8 @@ def drawing_order(comparison: Comparison) -> list[int]:
 def _content(comparison: Comparison) -> dict[str, Any]:
     """What the scripts need that is no context's own: arms, the order of their looks, figures."""
     order = drawing_order(comparison)
-    specifications = figures.specifications(comparison.facts, comparison.baseline)
+    specifications = figures.specifications(comparison)
+    del specifications["cross_loss"]  # a table here, whose numbers can be read and searched
     for specification in specifications.values():
         del specification["$schema"]  # a URL that nobody needs here
     return {
@@ -284,7 +291,7 @@ def _parts(
     ending: str,
 ) -> list[dict[str, Any]]:
     """The parts of one context with their items; ``there`` is what there is to show, by name."""
-    words = captions(comparison.facts, comparison.baseline)
+    words = captions(comparison)
     parts = []
     for part, (title, names) in PARTS.items():
         items = []
