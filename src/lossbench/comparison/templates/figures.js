@@ -200,7 +200,9 @@ function figures() {
   );
   // after the first paint: the words and tables of the page do not wait for the library
   requestAnimationFrame(() => setTimeout(() => charts.forEach((chart) => nearby.observe(chart))));
-  const drawAll = () => waiting().forEach(draw);
-  window.addEventListener("beforeprint", drawAll);
-  window.matchMedia("print").addEventListener("change", ({ matches }) => matches && drawAll());
+  const grades = [...document.querySelectorAll("details.grade")].filter((grade) => !grade.open);
+  onPaper(
+    () => { waiting().forEach(draw); grades.forEach((grade) => { grade.open = true; }); },
+    () => grades.forEach((grade) => { grade.open = false; }),
+  );
 }

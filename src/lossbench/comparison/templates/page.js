@@ -53,6 +53,13 @@ function delayed(action) { // once the typing has stopped
   return () => { clearTimeout(timer); timer = setTimeout(action, 120); };
 }
 
+// Paper: before printing, and where the page is shown as if printed.
+function onPaper(before, after) {
+  window.addEventListener("beforeprint", before);
+  window.addEventListener("afterprint", after);
+  window.matchMedia("print").addEventListener("change", ({ matches }) => (matches ? before() : after()));
+}
+
 // --- downloads
 
 function csvField(value) {
