@@ -24,6 +24,7 @@ from lossbench.tensorboard.hparams import (
     hparams_summary,
     session_end_summary,
 )
+from lossbench.tensorboard.labels import RunLabels, labels_summary
 
 EVENT_FILES = "events.out.tfevents.*"
 
@@ -131,6 +132,10 @@ class RunWriter:
             values, group=group, metrics=metrics, columns=columns, start_time=start_time
         )
         self._add(summary, 0, start_time)
+
+    def labels(self, labels: RunLabels) -> None:
+        """Who the run is, written once, at its start."""
+        self._add(labels_summary(labels), 0, None)
 
     def session_end(self, *, success: bool, wall_time: float | None = None) -> None:
         """How the run ended, for the HParams tab; written once, at its end."""

@@ -25,6 +25,7 @@ from lossbench.evaluation.probabilities import cross_entropy
 from lossbench.records import files
 from lossbench.records.record import CHECKPOINT, HISTORY, TENSORBOARD
 from lossbench.tensorboard.hparams import ColumnValue, session_group
+from lossbench.tensorboard.labels import RunLabels
 from lossbench.tensorboard.writer import RunWriter
 from lossbench.training import objective
 from lossbench.training.diagnosis import write_hardest_images
@@ -116,8 +117,8 @@ class Recorder(pl.Callback):
     def open_writer(self) -> None:
         """Open the TensorBoard file and write the history so far into it."""
         self.writer = RunWriter(self.run.folder / TENSORBOARD, replace=True)
-        group = session_group(self.run.study, self.run.arm, self.run.configuration)
-        self.writer.hparams(hparams(self.run), group=group, metrics=HEADLINE)
+        self.writer.hparams(hparams(self.run), group=group_of(self.run), metrics=HEADLINE)
+        self.writer.labels(labels(self.run))
         for row, wall_time in zip(self.rows, self.times, strict=True):
             self._write_scalars(row, wall_time)
         for epoch, tag, counts in self.histograms:
@@ -256,6 +257,25 @@ class Recorder(pl.Callback):
         self.writer.histogram(
             tag, counts.numpy(), LOG10_LOSS_EDGES, step=epoch, wall_time=wall_time
         )
+
+
+def group_of(run: Run) -> str:
+    """The row of the HParams tab that the run shares with its other seeds."""
+    return session_group(run.study, run.arm, run.configuration)
+
+
+def labels(run: Run) -> RunLabels:
+    """Who the run is, for the tab "Losses"."""
+    edges = LOG10_LOSS_EDGES
+    return RunLabels(
+        study=run.study,
+        arm=run.arm,
+        cell=run.cell,
+        seed=run.seed,
+        configuration=run.configuration,
+        group=group_of(run),
+        grid=(float(edges[0]), float(edges[-1]), len(edges) - 1),
+    )
 
 
 def hparams(run: Run) -> dict[str, ColumnValue]:
