@@ -20,19 +20,21 @@ import torch
 from lossbench import targets
 from lossbench.config import Run, imbalance_label, name_of, noise_label
 from lossbench.data.datamodule import LossbenchDataModule
+from lossbench.evaluation.classification import rank_groups
 from lossbench.evaluation.histograms import LOG10_LOSS_EDGES, reweight
 from lossbench.evaluation.probabilities import cross_entropy
 from lossbench.records import files
 from lossbench.records.record import CHECKPOINT, HISTORY, TENSORBOARD
 from lossbench.tensorboard.hparams import ColumnValue, session_group
 from lossbench.tensorboard.labels import RunLabels
+from lossbench.tensorboard.layout import RUN_LAYOUT
 from lossbench.tensorboard.writer import RunWriter
 from lossbench.training import objective
 from lossbench.training.diagnosis import write_hardest_images
 from lossbench.training.measuring import Measured, measure
 from lossbench.training.module import ClassificationModule, Running
 from lossbench.training.passes import Outputs, collect, head_of, stored
-from lossbench.training.results import write_figures
+from lossbench.training.results import write_figures, write_pr_curves
 from lossbench.training.sample_history import SampleHistory
 
 Report = Callable[[int, Mapping[str, float]], None]
@@ -119,6 +121,7 @@ class Recorder(pl.Callback):
         self.writer = RunWriter(self.run.folder / TENSORBOARD, replace=True)
         self.writer.hparams(hparams(self.run), group=group_of(self.run), metrics=HEADLINE)
         self.writer.labels(labels(self.run))
+        self.writer.layout(RUN_LAYOUT)
         for row, wall_time in zip(self.rows, self.times, strict=True):
             self._write_scalars(row, wall_time)
         for epoch, tag, counts in self.histograms:
@@ -190,6 +193,7 @@ class Recorder(pl.Callback):
         for tag, counts in self._histograms("test"):
             self.writer.histogram(tag, counts, LOG10_LOSS_EDGES, step=epoch)
         write_figures(self.writer, self.measured, self.data, epoch)
+        write_pr_curves(self.writer, self.measured, self.outputs, self.data, epoch)
         write_hardest_images(self.writer, self.measured, self.outputs, self.data, epoch)
 
     def close(self, success: bool) -> None:
@@ -231,16 +235,19 @@ class Recorder(pl.Callback):
         }
 
     def _histograms(self, split: str) -> list[tuple[str, np.ndarray]]:
-        """The loss histograms of a split, summed over classes; train also at the test's prior."""
+        """The loss histograms of a split: all, head, mid and tail; train also at the test's prior."""
         arrays = self.measured[split].arrays
         found = []
         for name in ("cross_entropy", "objective"):
             by_class = arrays.get(f"histogram/{name}/{split}")
             if by_class is not None:
                 found.append((f"{split}/log10_loss/{name}", by_class.sum(axis=0)))
+        by_class = arrays[f"histogram/cross_entropy/{split}"]
+        for group, classes in rank_groups(self.data.image_counts).items():
+            counts = by_class[classes].sum(axis=0)
+            found.append((f"{split}/log10_loss_{group}/cross_entropy", counts))
         priors = self.data.priors
         if split == "train" and priors["test"] is not None and priors["train"] != priors["test"]:
-            by_class = arrays["histogram/cross_entropy/train"]
             counts = reweight(by_class, priors["test"]) * by_class.sum()
             found.append(("train/log10_loss/cross_entropy_at_test_prior", counts))
         return found
