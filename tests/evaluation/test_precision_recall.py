@@ -20,7 +20,7 @@ def test_counts_precision_and_recall_are_those_of_scikit_learn(dtype: type) -> N
     probabilities = softmax(logits.astype(np.float64), axis=1)
     decisions = one_vs_rest_decisions(logits, TARGETS)
     for c in range(5):
-        precision, recall, scores = precision_recall_curve(TARGETS == c, probabilities[:, c])
+        precision, recall, scores = precision_recall_curve(c == TARGETS, probabilities[:, c])
         found, wrong, left, missed, ours, own_recall = decisions.table(np.array([c]))
         for place, threshold in enumerate(THRESHOLDS):
             at = np.searchsorted(scores, threshold)  # the lowest score that counts as positive
@@ -28,9 +28,9 @@ def test_counts_precision_and_recall_are_those_of_scikit_learn(dtype: type) -> N
             if at < len(scores):
                 assert ours[place] == pytest.approx(precision[at], abs=1e-12)
             said = probabilities[:, c] >= threshold
-            assert found[place] == (said & (TARGETS == c)).sum()
-            assert wrong[place] == (said & (TARGETS != c)).sum()
-        assert (found + missed == (TARGETS == c).sum()).all()
+            assert found[place] == (said & (c == TARGETS)).sum()
+            assert wrong[place] == (said & (c != TARGETS)).sum()
+        assert (found + missed == (c == TARGETS).sum()).all()
         assert (found + wrong + left + missed == 900).all()
 
 

@@ -182,8 +182,13 @@ class Recorder(pl.Callback):
         self.measured[split] = measured
         return measured
 
-    def write_final(self, metrics: Mapping[str, float | None]) -> None:
-        """The last line of the history, so to say: final metrics, test histograms and figures."""
+    def write_final(
+        self, metrics: Mapping[str, float | None], arrays: Mapping[str, np.ndarray]
+    ) -> None:
+        """The last line of the history, so to say: final metrics, test histograms and figures.
+
+        ``arrays`` are those of the post-hoc methods.
+        """
         if self.writer is None:  # resumed after its last epoch: fit had nothing to start
             self.open_writer()
         assert self.writer is not None
@@ -192,7 +197,7 @@ class Recorder(pl.Callback):
         self.writer.scalars(rest, step=epoch)
         for tag, counts in self._histograms("test"):
             self.writer.histogram(tag, counts, LOG10_LOSS_EDGES, step=epoch)
-        write_figures(self.writer, self.measured, self.data, epoch)
+        write_figures(self.writer, self.measured, arrays, self.data, epoch)
         write_pr_curves(self.writer, self.measured, self.outputs, self.data, epoch)
         write_hardest_images(self.writer, self.measured, self.outputs, self.data, epoch)
 
@@ -235,7 +240,7 @@ class Recorder(pl.Callback):
         }
 
     def _histograms(self, split: str) -> list[tuple[str, np.ndarray]]:
-        """The loss histograms of a split: all, head, mid and tail; train also at the test's prior."""
+        """The loss histograms of a split, all and by group; train also at the test's prior."""
         arrays = self.measured[split].arrays
         found = []
         for name in ("cross_entropy", "objective"):

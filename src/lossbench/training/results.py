@@ -158,9 +158,16 @@ def loss_curves(arrays: dict[str, np.ndarray], data: PreparedData) -> dict[str, 
 
 
 def write_figures(
-    writer: RunWriter, measured: dict[str, Measured], data: PreparedData, epoch: int
+    writer: RunWriter,
+    measured: dict[str, Measured],
+    further: Mapping[str, np.ndarray],
+    data: PreparedData,
+    epoch: int,
 ) -> None:
-    """The figures of TensorBoard's Images tab, drawn once, from the last epoch."""
+    """The figures of TensorBoard's Images tab, drawn once, from the last epoch.
+
+    ``further`` arrays are those of the post-hoc methods.
+    """
     arrays = {name: array for result in measured.values() for name, array in result.arrays.items()}
     names = data.class_names
     drawn = {
@@ -172,7 +179,9 @@ def write_figures(
         if split in measured:
             drawn |= {
                 f"{split}/reliability": figures.reliability_figure(
-                    arrays[f"reliability/{split}/raw"], arrays[f"reliability/{split}/adjusted"]
+                    arrays[f"reliability/{split}/raw"],
+                    arrays[f"reliability/{split}/adjusted"],
+                    further.get(f"posthoc/temperature/reliability/{split}"),
                 ),
                 f"{split}/confusion": figures.confusion_figure(arrays[f"confusion/{split}"], names),
             }
