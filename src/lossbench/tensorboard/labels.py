@@ -38,6 +38,7 @@ class RunLabels:
         group: its row in the HParams tab, `lossbench.tensorboard.hparams.session_group`.
         grid: lowest edge, highest edge and number of bins of the loss histograms, in log10 of
             the loss; a bin of the same width lies below and above for what is beyond.
+        classes: their number C; log C is the loss of a uniform guess.
     """
 
     study: str
@@ -47,6 +48,7 @@ class RunLabels:
     configuration: str
     group: str
     grid: tuple[float, float, int]
+    classes: int | None = None
 
     @classmethod
     def parse(cls, content: bytes) -> RunLabels:

@@ -120,7 +120,7 @@ class Recorder(pl.Callback):
         """Open the TensorBoard file and write the history so far into it."""
         self.writer = RunWriter(self.run.folder / TENSORBOARD, replace=True)
         self.writer.hparams(hparams(self.run), group=group_of(self.run), metrics=HEADLINE)
-        self.writer.labels(labels(self.run))
+        self.writer.labels(labels(self.run, len(self.data.class_names)))
         self.writer.layout(RUN_LAYOUT)
         for row, wall_time in zip(self.rows, self.times, strict=True):
             self._write_scalars(row, wall_time)
@@ -276,7 +276,7 @@ def group_of(run: Run) -> str:
     return session_group(run.study, run.arm, run.configuration)
 
 
-def labels(run: Run) -> RunLabels:
+def labels(run: Run, classes: int) -> RunLabels:
     """Who the run is, for the tab "Losses"."""
     edges = LOG10_LOSS_EDGES
     return RunLabels(
@@ -287,6 +287,7 @@ def labels(run: Run) -> RunLabels:
         configuration=run.configuration,
         group=group_of(run),
         grid=(float(edges[0]), float(edges[-1]), len(edges) - 1),
+        classes=classes,
     )
 
 
