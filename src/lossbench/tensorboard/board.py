@@ -45,9 +45,13 @@ def start(logdir: Path, port: int = 6006, host: str = "127.0.0.1") -> str:
     if free != port:
         print(f"port {port} is in use; taking {free}", file=sys.stderr)
 
-    from tensorboard import program
+    from tensorboard import default, program
 
-    board = program.TensorBoard()
+    from lossbench.tensorboard.plugin.plugin import LossesPlugin
+
+    # Installed plugins, ours once: from a checkout that is not installed it is not among them.
+    plugins = [plugin for plugin in default.get_plugins() if plugin is not LossesPlugin]
+    board = program.TensorBoard(plugins=[*plugins, LossesPlugin])
     board.configure(logdir=str(logdir), host=host, port=free)
     return str(board.launch())
 

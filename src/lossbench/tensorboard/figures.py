@@ -99,7 +99,11 @@ def loss_histogram_figure(
 
 
 def reliability_figure(
-    raw: np.ndarray, adjusted: np.ndarray | None = None, *, title: str = ""
+    raw: np.ndarray,
+    adjusted: np.ndarray | None = None,
+    temperature: np.ndarray | None = None,
+    *,
+    title: str = "",
 ) -> Figure:
     """Accuracy against confidence, and beside it the fraction of samples in each bin.
 
@@ -110,12 +114,15 @@ def reliability_figure(
         raw: (bins, 3): count, mean confidence, accuracy; the bins split [0, 1] evenly and an
             empty one has NaN.
         adjusted: the same of the logits adjusted to the prior of the split.
+        temperature: the same after temperature scaling.
     """
     figure, (left, right) = _figure(title, widths=(3, 2))
     left.plot([0, 1], [0, 1], color=GREY, linestyle="--", linewidth=1)
     views = [("raw", raw, BLUE, "o")]
     if adjusted is not None:
         views.append(("adjusted", adjusted, VERMILLION, "s"))
+    if temperature is not None:
+        views.append(("temperature", temperature, GREEN, "^"))
     for name, bins, colour, marker in views:
         count, confidence, accuracy = np.asarray(bins, np.float64).T
         share = count / max(count.sum(), 1.0)

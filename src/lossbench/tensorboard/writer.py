@@ -13,6 +13,7 @@ from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
 from tensorboard.plugins.histogram import metadata as histogram_metadata
 from tensorboard.plugins.image import metadata as image_metadata
+from tensorboard.plugins.pr_curve import metadata as pr_curve_metadata
 from tensorboard.plugins.text.summary_v2 import text_pb
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
 from tensorboard.util.tensor_util import make_tensor_proto
@@ -24,6 +25,8 @@ from lossbench.tensorboard.hparams import (
     hparams_summary,
     session_end_summary,
 )
+from lossbench.tensorboard.labels import RunLabels, labels_summary
+from lossbench.tensorboard.layout import Layout, layout_summary
 
 EVENT_FILES = "events.out.tfevents.*"
 
@@ -97,6 +100,25 @@ class RunWriter:
             tag, buckets, histogram_metadata.create_summary_metadata(None, None), step, wall_time
         )
 
+    def pr_curve(
+        self, tag: str, table: np.ndarray, step: int, wall_time: float | None = None
+    ) -> None:
+        """A precision-recall curve.
+
+        Args:
+            table: (6, T): true and false positives, true and false negatives, precision and recall
+                at T evenly spaced thresholds from 0 to 1, as `Decisions.table` gives.
+
+        Raises: InputError for a table of another shape.
+        """
+        table = np.asarray(table, np.float32)
+        if table.ndim != 2 or len(table) != 6 or table.shape[1] < 2:
+            raise InputError(
+                f"PR curve {tag!r} has shape {table.shape}; give (6, T), T of 2 or more thresholds"
+            )
+        metadata = pr_curve_metadata.create_summary_metadata(None, None, table.shape[1])
+        self._add_tensor(tag, table, metadata, step, wall_time)
+
     def image(
         self,
         tag: str,
@@ -131,6 +153,14 @@ class RunWriter:
             values, group=group, metrics=metrics, columns=columns, start_time=start_time
         )
         self._add(summary, 0, start_time)
+
+    def layout(self, layout: Layout) -> None:
+        """The charts of the Custom Scalars tab."""
+        self._add(layout_summary(layout), 0, None)
+
+    def labels(self, labels: RunLabels) -> None:
+        """Who the run is, written once, at its start."""
+        self._add(labels_summary(labels), 0, None)
 
     def session_end(self, *, success: bool, wall_time: float | None = None) -> None:
         """How the run ended, for the HParams tab; written once, at its end."""

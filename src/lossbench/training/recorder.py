@@ -20,11 +20,14 @@ import torch
 from lossbench import targets
 from lossbench.config import Run, imbalance_label, name_of, noise_label
 from lossbench.data.datamodule import LossbenchDataModule
+from lossbench.evaluation.classification import rank_groups
 from lossbench.evaluation.histograms import LOG10_LOSS_EDGES, reweight
 from lossbench.evaluation.probabilities import cross_entropy
 from lossbench.records import files
 from lossbench.records.record import CHECKPOINT, HISTORY, TENSORBOARD
 from lossbench.tensorboard.hparams import ColumnValue, session_group
+from lossbench.tensorboard.labels import RunLabels
+from lossbench.tensorboard.layout import RUN_LAYOUT
 from lossbench.tensorboard.writer import RunWriter
 from lossbench.training import objective
 from lossbench.training.diagnosis import write_hardest_images
@@ -32,7 +35,7 @@ from lossbench.training.energy import EnergyMeter
 from lossbench.training.measuring import Measured, measure
 from lossbench.training.module import ClassificationModule, Running
 from lossbench.training.passes import Outputs, collect, head_of, stored
-from lossbench.training.results import write_figures
+from lossbench.training.results import write_figures, write_pr_curves
 from lossbench.training.sample_history import SampleHistory
 
 Report = Callable[[int, Mapping[str, float]], None]
@@ -120,8 +123,9 @@ class Recorder(pl.Callback):
     def open_writer(self) -> None:
         """Open the TensorBoard file and write the history so far into it."""
         self.writer = RunWriter(self.run.folder / TENSORBOARD, replace=True)
-        group = session_group(self.run.study, self.run.arm, self.run.configuration)
-        self.writer.hparams(hparams(self.run), group=group, metrics=HEADLINE)
+        self.writer.hparams(hparams(self.run), group=group_of(self.run), metrics=HEADLINE)
+        self.writer.labels(labels(self.run, len(self.data.class_names)))
+        self.writer.layout(RUN_LAYOUT)
         for row, wall_time in zip(self.rows, self.times, strict=True):
             self._write_scalars(row, wall_time)
         for epoch, tag, counts in self.histograms:
@@ -182,8 +186,13 @@ class Recorder(pl.Callback):
         self.measured[split] = measured
         return measured
 
-    def write_final(self, metrics: Mapping[str, float | None]) -> None:
-        """The last line of the history, so to say: final metrics, test histograms and figures."""
+    def write_final(
+        self, metrics: Mapping[str, float | None], arrays: Mapping[str, np.ndarray]
+    ) -> None:
+        """The last line of the history, so to say: final metrics, test histograms and figures.
+
+        ``arrays`` are those of the post-hoc methods.
+        """
         if self.writer is None:  # resumed after its last epoch: fit had nothing to start
             self.open_writer()
         assert self.writer is not None
@@ -192,7 +201,8 @@ class Recorder(pl.Callback):
         self.writer.scalars(rest, step=epoch)
         for tag, counts in self._histograms("test"):
             self.writer.histogram(tag, counts, LOG10_LOSS_EDGES, step=epoch)
-        write_figures(self.writer, self.measured, self.data, epoch)
+        write_figures(self.writer, self.measured, arrays, self.data, epoch)
+        write_pr_curves(self.writer, self.measured, self.outputs, self.data, epoch)
         write_hardest_images(self.writer, self.measured, self.outputs, self.data, epoch)
 
     def close(self, success: bool) -> None:
@@ -234,16 +244,19 @@ class Recorder(pl.Callback):
         }
 
     def _histograms(self, split: str) -> list[tuple[str, np.ndarray]]:
-        """The loss histograms of a split, summed over classes; train also at the test's prior."""
+        """The loss histograms of a split, all and by group; train also at the test's prior."""
         arrays = self.measured[split].arrays
         found = []
         for name in ("cross_entropy", "objective"):
             by_class = arrays.get(f"histogram/{name}/{split}")
             if by_class is not None:
                 found.append((f"{split}/log10_loss/{name}", by_class.sum(axis=0)))
+        by_class = arrays[f"histogram/cross_entropy/{split}"]
+        for group, classes in rank_groups(self.data.image_counts).items():
+            counts = by_class[classes].sum(axis=0)
+            found.append((f"{split}/log10_loss_{group}/cross_entropy", counts))
         priors = self.data.priors
         if split == "train" and priors["test"] is not None and priors["train"] != priors["test"]:
-            by_class = arrays["histogram/cross_entropy/train"]
             counts = reweight(by_class, priors["test"]) * by_class.sum()
             found.append(("train/log10_loss/cross_entropy_at_test_prior", counts))
         return found
@@ -260,6 +273,26 @@ class Recorder(pl.Callback):
         self.writer.histogram(
             tag, counts.numpy(), LOG10_LOSS_EDGES, step=epoch, wall_time=wall_time
         )
+
+
+def group_of(run: Run) -> str:
+    """The row of the HParams tab that the run shares with its other seeds."""
+    return session_group(run.study, run.arm, run.configuration)
+
+
+def labels(run: Run, classes: int) -> RunLabels:
+    """Who the run is, for the tab "Losses"."""
+    edges = LOG10_LOSS_EDGES
+    return RunLabels(
+        study=run.study,
+        arm=run.arm,
+        cell=run.cell,
+        seed=run.seed,
+        configuration=run.configuration,
+        group=group_of(run),
+        grid=(float(edges[0]), float(edges[-1]), len(edges) - 1),
+        classes=classes,
+    )
 
 
 def hparams(run: Run) -> dict[str, ColumnValue]:

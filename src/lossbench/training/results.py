@@ -12,9 +12,10 @@ import torch
 from numpy.typing import ArrayLike
 
 from lossbench.data.preparation import PreparedData
-from lossbench.evaluation.classification import recalls
+from lossbench.evaluation.classification import rank_groups, recalls
 from lossbench.evaluation.histograms import LOG10_LOSS_EDGES, reweight
 from lossbench.evaluation.posthoc import Head, posthoc_matrix
+from lossbench.evaluation.precision_recall import one_vs_rest_decisions
 from lossbench.models import Classifier
 from lossbench.records import files
 from lossbench.records.record import ARRAYS, OUTPUTS
@@ -25,6 +26,9 @@ from lossbench.training.measuring import Measured
 from lossbench.training.passes import Outputs
 
 HALF_PRECISION_ABOVE = 200 * 2**20  # bytes of float32 logits, or of a sample history
+
+CURVES_UP_TO = 20
+"""With more classes than this, TensorBoard has PR curves of class groups alone."""
 
 
 def gradient_metrics(rows: Sequence[Mapping[str, float]], scale: float | None) -> dict[str, float]:
@@ -154,9 +158,16 @@ def loss_curves(arrays: dict[str, np.ndarray], data: PreparedData) -> dict[str, 
 
 
 def write_figures(
-    writer: RunWriter, measured: dict[str, Measured], data: PreparedData, epoch: int
+    writer: RunWriter,
+    measured: dict[str, Measured],
+    further: Mapping[str, np.ndarray],
+    data: PreparedData,
+    epoch: int,
 ) -> None:
-    """The figures of TensorBoard's Images tab, drawn once, from the last epoch."""
+    """The figures of TensorBoard's Images tab, drawn once, from the last epoch.
+
+    ``further`` arrays are those of the post-hoc methods.
+    """
     arrays = {name: array for result in measured.values() for name, array in result.arrays.items()}
     names = data.class_names
     drawn = {
@@ -168,7 +179,9 @@ def write_figures(
         if split in measured:
             drawn |= {
                 f"{split}/reliability": figures.reliability_figure(
-                    arrays[f"reliability/{split}/raw"], arrays[f"reliability/{split}/adjusted"]
+                    arrays[f"reliability/{split}/raw"],
+                    arrays[f"reliability/{split}/adjusted"],
+                    further.get(f"posthoc/temperature/reliability/{split}"),
                 ),
                 f"{split}/confusion": figures.confusion_figure(arrays[f"confusion/{split}"], names),
             }
@@ -177,3 +190,31 @@ def write_figures(
     for tag, figure in drawn.items():
         png, width, height = figures.to_png(figure)
         writer.image(tag, png, width, height, step=epoch)
+
+
+def write_pr_curves(
+    writer: RunWriter,
+    measured: Mapping[str, Measured],
+    outputs: Mapping[str, Outputs],
+    data: PreparedData,
+    epoch: int,
+) -> None:
+    """TensorBoard's PR curves of test: macro averages of all classes and of each class group.
+
+    With up to `CURVES_UP_TO` classes also of each class. A class that test lacks is left out.
+    """
+    names = data.class_names
+    decisions = one_vs_rest_decisions(
+        measured["test"].decoded.numpy(), outputs["test"].targets.numpy()
+    )
+    groups = {"all": np.arange(len(names))} | rank_groups(data.image_counts)
+    curves = {f"test/precision_recall_macro/{group}": groups[group] for group in groups}
+    if len(names) <= CURVES_UP_TO:
+        curves |= {
+            f"test/precision_recall/{name.replace('/', '_')}": np.array([index])
+            for index, name in enumerate(names)
+        }
+    for tag, classes in curves.items():
+        present = classes[decisions.support[classes] > 0]
+        if present.size:
+            writer.pr_curve(tag, decisions.table(present), epoch)

@@ -194,7 +194,7 @@ class Training:
         if recorder.samples is not None:
             recorder.samples.write(folder)
             diagnosis.write_suspicious_labels(folder, found, recorder.samples, names)
-        recorder.write_final(metrics)
+        recorder.write_final(metrics, arrays)
         recorder.close(success=True)
         return metrics
 
