@@ -72,7 +72,7 @@ def test_the_best_that_is_better_is_recommended_with_size_and_certainty(tmp_path
     text = answer(records)
     assert 3 * stats.ttest_1samp(CLEAR, 0).pvalue < 0.0001  # the first of three by Holm
     assert text.startswith(
-        "Use good: better than cross_entropy in balanced accuracy (test set) by +0.062 "
+        "Use good: better than cross_entropy in balanced accuracy (test set), +0.062 "
         f"(95 % Holm interval {t_interval(CLEAR, ALPHA / 3)}; Holm p < 0.0001, 5 paired "
         "seeds)."
     )
@@ -150,7 +150,7 @@ def test_a_lower_loss_is_better(tmp_path: Path) -> None:
         for record in study(tmp_path, {"good": CLEAR, "bad": LOST})
     ]
     text = answer(records, metric="test/loss/cross_entropy")
-    assert text.startswith("Use good: better than cross_entropy in cross-entropy (test set) by -0.")
+    assert text.startswith("Use good: better than cross_entropy in cross-entropy (test set), -0.")
     assert "better in balanced accuracy +0.062" in text  # now described beside it
 
 

@@ -57,7 +57,7 @@ def remarks(comparison: Comparison, context: str) -> list[str]:
         _higher(comparison, graded, chosen),
         *_the_others(comparison, graded, chosen),
         _error_rate(graded),
-        _incomplete(comparison, context),
+        _incomplete(comparison, context, graded),
     ]
     subject = chosen or best_in_mean(comparison, graded)
     if subject and not (graded[NOT_JUDGED] or subject.label == comparison.baseline):
@@ -117,7 +117,7 @@ def _answer(comparison: Comparison, graded: Graded, chosen: Difference | None) -
         names = [chosen.label, *_same(graded, chosen)]
         alike = " (their results are the same on every seed)" if len(names) > 1 else ""
         return (
-            f"Use {formats.listing(names, 'or')}{alike}: better than {baseline} in {measured} by "
+            f"Use {formats.listing(names, 'or')}{alike}: better than {baseline} in {measured}, "
             f"{_size(comparison, chosen)}{_margin(chosen)}."
         )
     if graded[BETTER]:
@@ -227,7 +227,7 @@ def _the_others(comparison: Comparison, graded: Graded, chosen: Difference | Non
     if tested and (alone := graded[NOT_JUDGED]):
         sentences.append(f"Not judged, with one paired seed: {_names(alone)}.")
     if gone := graded[NOT_COMPARED]:
-        sentences.append(f"Not compared: {_names(gone)}; the table below says why.")
+        sentences.append(f"Not compared: {_names(gone)}; the reason stands below.")
     return sentences
 
 
@@ -286,11 +286,12 @@ def _error_rate(graded: Graded) -> str:
     ).replace("%", " %")
 
 
-def _incomplete(comparison: Comparison, context: str) -> str:
+def _incomplete(comparison: Comparison, context: str, graded: Graded) -> str:
     """Which labels lack seeds, and that their means are of the seeds that are left."""
     missing: dict[str, list[str]] = {}
+    said = {entry.label for entry in graded[NOT_COMPARED]}
     for gap in comparison.gaps:
-        if gap.context != context:
+        if gap.context != context or gap.label in said:
             continue
         seeds = f"seed{'s' * (len(gap.seeds) != 1)} {', '.join(map(str, gap.seeds))}"
         finished = gap.label in comparison.ranked[context]
