@@ -172,8 +172,8 @@ def _bayesian_sheet(comparison: Comparison, seen: Across, margin: float) -> Shee
     )
     caption = (
         f"Bayesian signed-rank test against {comparison.baseline} over {len(seen.cells)} cells: "
-        f"the probability that a difference in {comparison.facts.name} is most often better, "
-        f"within the margin of {size}, or worse"
+        f"the probability that in another such cell a difference in {comparison.facts.name} is "
+        f"most likely better, within the margin of {size}, or worse"
     )
     return Sheet(caption, head, tuple(rows))
 
