@@ -43,8 +43,8 @@ def across_sheets(comparison: Comparison) -> list[Sheet]:
         ]
         if comparison.margin is not None:
             sheets.append(_bayesian_sheet(comparison, seen, comparison.margin))
-    if seen.left_out or seen.uneven:
-        sheets.append(_missing_sheet(seen))
+    if seen.left_out or seen.uneven or seen.undefined:
+        sheets.append(_missing_sheet(comparison, seen))
     return sheets
 
 
@@ -178,8 +178,12 @@ def _bayesian_sheet(comparison: Comparison, seen: Across, margin: float) -> Shee
     return Sheet(caption, head, tuple(rows))
 
 
-def _missing_sheet(seen: Across) -> Sheet:
+def _missing_sheet(comparison: Comparison, seen: Across) -> Sheet:
     rows = [
+        ("every cell", f"{comparison.facts.name} of {label}", f"{label} is left out")
+        for label in seen.undefined
+    ]
+    rows += [
         (cell, f"no finished run of {formats.some(labels)}", "left out")
         for cell, labels in seen.left_out.items()
     ]
