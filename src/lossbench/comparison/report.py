@@ -170,7 +170,7 @@ def _content(comparison: Comparison) -> dict[str, Any]:
         range(len(labels)),
         key=lambda arm: (arm != 0, sum(places[labels[arm]]) / len(places[labels[arm]])),
     )
-    specifications = figures.specifications(comparison.facts, comparison.baseline)
+    specifications = figures.specifications(comparison)
     for specification in specifications.values():
         del specification["$schema"]  # a URL that nobody needs here
     return {
