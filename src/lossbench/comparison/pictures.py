@@ -55,7 +55,8 @@ THEME: dict[str, Any] = {
     "rule": {"color": MUTED},
     "text": {"color": INK},
 }
-NUMBERS = "number: place in its column, 1 the lowest loss; outlined: the loss it was trained on"
+PLACES = "number: place in its column, 1 the lowest loss; outlined: the loss it was trained on"
+VALUES = "darker: lower than other rows of the column; outlined: the loss it was trained on"
 SEVERAL_PRIORS = "area: test; dashed: training at the test prior; dotted: training as it is"
 ONE_PRIOR = "area: test; dashed: training"
 
@@ -146,7 +147,8 @@ def _title(comparison: Comparison, context: str, name: str, data: Data) -> dict[
     if name == "overfitting":
         below.append(SEVERAL_PRIORS if REWEIGHTED in data["losses"]["split"] else ONE_PRIOR)
     if name == "cross_loss":
-        below.append(NUMBERS)
+        few = len(set(data[name]["loss"])) <= MOST_VALUES
+        below.append(VALUES if few else PLACES)
     return {"text": caption.title, "subtitle": below, "offset": 12}
 
 
