@@ -144,7 +144,8 @@ function armChoice(form, changed) {
       label.hidden = !found || !(open() || box.checked || content.labels.length <= content.most);
     }
     form.classList.toggle("open", open());
-    more.textContent = open() ? "Done" : `Choose (${shown.size} of ${content.labels.length} drawn)`;
+    more.textContent = open() ? "Done" : `${shown.size} of ${content.labels.length} …`;
+    more.setAttribute("aria-label", open() ? "Done" : `Choose what is drawn, now ${shown.size} of ${content.labels.length}`);
   };
   more.hidden = content.labels.length <= content.most;
   more.addEventListener("click", () => {
