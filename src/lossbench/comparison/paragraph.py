@@ -17,6 +17,7 @@ from lossbench.comparison import formats
 from lossbench.comparison.pairing import Difference
 from lossbench.comparison.posthoc import ORACLE
 from lossbench.comparison.statistics import ALPHA
+from lossbench.comparison.statistics.power import seeds_needed
 from lossbench.comparison.tradeoffs import trade_offs
 from lossbench.comparison.verdict import (
     BETTER,
@@ -157,8 +158,9 @@ def _no_reason(
     if best is None or best not in graded[CANNOT_TELL] or _lead(comparison, best) <= 0:
         return answer
     return (
-        f"{answer} Nor is it shown to be as good: {best.label} has the best mean, {_size(comparison, best)}, "
-        f"and cannot be told from it; {_open([best])}."
+        f"{answer} Nor is it shown to be as good: {best.label} has the best mean, "
+        f"{_size(comparison, best)}, and cannot be told from it; {_open([best])}"
+        f"{_at_the_size_seen(best, len(tested))}."
     )
 
 
@@ -243,6 +245,20 @@ def _open(entries: Sequence[Difference]) -> str:
         f"of {aim} "
         "(80 % power)"
     )
+
+
+def _at_the_size_seen(entry: Difference, judged: int) -> str:
+    """How many more seeds would show a difference of the size seen, where that is over the margin.
+
+    ``judged`` is the number of comparisons that share alpha.
+    """
+    if entry.margin is None or not abs(entry.mean) > entry.margin or not entry.standard_error > 0:
+        return ""
+    spread = entry.standard_error * entry.n**0.5
+    needed = seeds_needed(entry.mean, spread, ALPHA / judged)
+    if needed is None or needed <= entry.n:
+        return ""
+    return f"; {formats.more_seeds([needed - entry.n]).lower()} if it is as large as seen"
 
 
 def _error_rate(graded: Graded) -> str:
