@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from lossbench.comparison import metrics
+from lossbench.comparison.across_scores import Across, gather
 from lossbench.comparison.metrics import Metric, split_of
 from lossbench.comparison.pairing import Difference, differences, pair_runs
 from lossbench.comparison.paragraph import overall, paragraph
@@ -67,6 +68,11 @@ class Comparison:
         """The rows of ``summary`` by context, label and metric."""
         rows = self.summary.to_dict("records")
         return {(row["context"], row["label"], row["metric"]): row for row in rows}
+
+    @cached_property
+    def across(self) -> Across | None:
+        """The metric that decides over all cells; None if there is only one."""
+        return gather(self)
 
     @property
     def facts(self) -> Metric:
