@@ -62,11 +62,42 @@ def test_lower_is_better_for_a_loss() -> None:
     assert "is worse than" in sentence(ACCURACY, **down)
 
 
-def test_not_distinguishable_with_these_seeds() -> None:
-    assert sentence(mean=0.003, low=-0.010, high=0.016, holm_p=0.54) == (
-        "balanced_softmax is not distinguishable from cross_entropy with these 5 paired seeds: "
-        "balanced accuracy +0.003 (95 % Holm interval -0.010 to +0.016, Holm p 0.54)."
+OPEN = {"mean": 0.003, "low": -0.010, "high": 0.016, "holm_p": 0.54} | {
+    "simultaneous": (-0.012, 0.018),
+    "seeds_needed": 17,
+}
+
+
+def test_what_cannot_be_told_says_what_is_ruled_out_and_how_many_seeds_are_missing() -> None:
+    assert sentence(**OPEN) == (
+        "balanced_softmax cannot be told from cross_entropy with these 5 paired seeds: "
+        "balanced accuracy +0.003 (95 % Holm interval -0.010 to +0.016, Holm p 0.54). "
+        "A difference below -0.012 or above +0.018 is ruled out (95 % simultaneous interval), "
+        "a smaller one is not. About 12 more seeds would be needed to show a difference of the "
+        "size seen (80 % power)."
     )
+    margin = {"margin": 0.01, "equivalence_p": 0.2}
+    told = sentence(**OPEN, **margin)
+    assert "anything from -0.012 to +0.018 (95 % simultaneous interval)" in told
+    assert "About 12 more seeds would be needed to show a difference of 0.01" in told
+    for needed, words in (
+        (6, "About 1 more seed would"),
+        (None, "More than 1,000 seeds would"),
+        (4, "had an 80 % chance to show a difference of 0.01; it is neither shown nor excluded"),
+    ):
+        assert words in sentence(**OPEN | {"seeds_needed": needed}, **margin)
+
+
+def test_a_margin_turns_what_is_small_into_no_relevant_difference() -> None:
+    told = sentence(**OPEN, margin=0.02, equivalence_p=0.012)
+    assert told.startswith("balanced_softmax shows no relevant difference from cross_entropy: ")
+    assert "within the margin of 0.02 either way (equivalence p 0.012" in told
+    better = {"margin": 0.05, "equivalence_p": 1.0}
+    assert sentence(**better).endswith("is open (95 % simultaneous interval +0.046 to +0.076).")
+    assert "It is larger than the margin of 0.04 " in sentence(**better | {"margin": 0.04})
+    small = sentence(**better | {"margin": 0.08, "equivalence_p": 0.01})
+    assert small.startswith("balanced_softmax is better than")
+    assert small.endswith("It is smaller than the margin of 0.08.")
 
 
 def test_one_seed_is_not_judged() -> None:
@@ -107,11 +138,11 @@ def test_headline_counts_words() -> None:
     ]
     assert headline(found, "cross_entropy", ACCURACY, "test set") == (
         "Compared with cross_entropy on balanced accuracy, test set: balanced_softmax is better; "
-        "focal is not distinguishable."
+        "cannot tell for focal."
     )
     elsewhere = [dataclasses.replace(entry, context="other") for entry in found]
     assert headline([*found, *elsewhere], "cross_entropy", ACCURACY, "test set").endswith(
-        "in 2 cells: better 2 times (balanced_softmax); not distinguishable 2 times (focal)."
+        "in 2 cells: better 2 times (balanced_softmax); cannot tell 2 times (focal)."
     )
 
 
@@ -123,7 +154,7 @@ def test_a_planted_effect_is_found_and_a_zero_is_not(study: Path) -> None:
         by="arm",
     )
     words = {entry.label: entry.word for entry in found.verdicts}
-    assert words == {"balanced_softmax": "better", "focal": "not distinguishable"}
+    assert words == {"balanced_softmax": "better", "focal": "cannot tell"}
     costs = evaluate(
         read_study(study), baseline="cross_entropy", metric="test/loss/cross_entropy", by="arm"
     )
@@ -147,7 +178,7 @@ def test_the_word_follows_p_and_direction(metric, mean: float) -> None:
     entry = dataclasses.replace(CLEAR, mean=mean)
     better = (mean > 0) == metric.higher_is_better
     assert judge(entry, metric) == ("better" if better else "worse")
-    assert judge(dataclasses.replace(entry, holm_p=0.05), metric) == "not distinguishable"
+    assert judge(dataclasses.replace(entry, holm_p=0.05), metric) == "cannot tell"
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from lossbench.comparison.metrics import Metric
+from lossbench.comparison import metrics
+from lossbench.comparison.aggregate import scatter_metric
+
+if TYPE_CHECKING:
+    from lossbench.comparison.compare import Comparison
 
 Options = list[tuple[str, str]]
 """Value and words of each radio button."""
@@ -41,10 +45,26 @@ FORMS = {"density": "density", "cumulative": "cumulative"}
 VIEWS = {"raw": "as deployed", "adjusted": "prior-adjusted", "temperature": "after temperature"}
 
 
-def captions(metric: Metric, baseline: str) -> dict[str, Caption]:
-    """The caption of every kind of figure; ``metric`` decides, ``baseline`` is paired with."""
+def captions(comparison: Comparison) -> dict[str, Caption]:
+    """The captions of every kind of figure and table."""
+    metric, baseline = comparison.facts, comparison.baseline
+    beside = metrics.facts(scatter_metric(comparison)).name
     direction = "right" if metric.higher_is_better else "left"
+    margin = "" if comparison.margin is None else " The band around 0 is the margin."
     return {
+        "summary": Caption("Summary", ""),
+        "paired": Caption(f"Paired differences to {baseline}, in numbers", ""),
+        "posthoc": Caption(
+            "Every loss under every post-hoc method",
+            "The darker, the better. A loss that gains nothing here has what the method gives; one "
+            "that is overtaken by another loss plus a method is not needed for it.",
+        ),
+        "resolution": Caption("What these seeds can show", ""),
+        "sensitivity": Caption("Under other assumptions", ""),
+        "example_uncertainty": Caption("How much the test set itself leaves open", ""),
+        "overfitting_numbers": Caption("Over-fitting in numbers", ""),
+        "label_noise": Caption("Wrong labels found by their loss", ""),
+        "gradients": Caption("The learning rate hidden in each loss", ""),
         "every_metric": Caption(
             "Every metric",
             "Mean over seeds with its 95 % t-interval, and the mean paired difference to "
@@ -55,7 +75,8 @@ def captions(metric: Metric, baseline: str) -> dict[str, Caption]:
             f"Paired differences to {baseline}",
             f"Mean paired difference in {metric.name}; better lies to the {direction}. The thick "
             "bar is the 95 % Holm interval that the verdict is read from: where it crosses the "
-            "dashed line at 0, nothing is decided.",
+            "dashed line at 0, nothing is decided. The thin bar is the simultaneous interval, with "
+            f"which sizes are claimed; each dot is one seed.{margin}",
             wide=True,
         ),
         "losses": Caption(
@@ -89,8 +110,8 @@ def captions(metric: Metric, baseline: str) -> dict[str, Caption]:
         ),
         "scatter": Caption(
             "Accuracy against calibration",
-            f"{metric.name[0].upper()}{metric.name[1:]} against expected calibration error, mean "
-            "and 95 % t-interval over seeds. A loss that lies better on one axis and worse on the "
+            f"{beside[0].upper()}{beside[1:]} against expected calibration error, mean and 95 % "
+            "t-interval over seeds. A loss that lies better on one axis and worse on the "
             "other is a trade, not a win.",
         ),
         "cross_loss": Caption(

@@ -11,9 +11,11 @@ from typing import Any
 import pandas as pd
 
 from lossbench.comparison import metrics
+from lossbench.comparison.across_scores import Across, gather
 from lossbench.comparison.metrics import Metric, split_of
 from lossbench.comparison.pairing import Difference, differences, pair_runs
 from lossbench.comparison.paragraph import overall, paragraph
+from lossbench.comparison.posthoc import Derived
 from lossbench.comparison.table import (
     Gap,
     balanced_validation,
@@ -67,6 +69,11 @@ class Comparison:
         rows = self.summary.to_dict("records")
         return {(row["context"], row["label"], row["metric"]): row for row in rows}
 
+    @cached_property
+    def across(self) -> Across | None:
+        """The metric that decides over all cells; None if there is only one."""
+        return gather(self)
+
     @property
     def facts(self) -> Metric:
         """The facts of the metric that decides."""
@@ -92,6 +99,18 @@ class Comparison:
     def headline(self) -> str:
         """The verdicts in one sentence."""
         return headline(self.verdicts, self.baseline, self.facts, self.where)
+
+    def counted(self, context: str, label: str) -> str:
+        """The finished runs of ``label``: ``5``, or ``3 of 5, 2 failed`` where some are missing."""
+        count = self.cells[context, label, self.metric]["n"]
+        lost: dict[str, int] = {}
+        for gap in self.gaps:
+            if (gap.context, gap.label) == (context, label):
+                lost[gap.kind] = lost.get(gap.kind, 0) + len(gap.seeds)
+        if not lost:
+            return str(count)
+        reasons = (f"{number} {kind}" for kind, number in lost.items())
+        return ", ".join([f"{count} of {count + sum(lost.values())}", *reasons])
 
     def paragraph(self, context: str) -> str:
         """Which label to use in ``context``, how sure that is, and what it costs, in words."""
@@ -154,6 +173,8 @@ def evaluate(
     ranked = _rank(summary[summary["metric"] == metric], baseline, found, fact)
     found.sort(key=lambda entry: ranked[entry.context].index(entry.label))
     where = where_measured(split_of(metric), records)
+    gaps = find_gaps(runs, metric)
+    lost = [_lost(entry, gaps, baseline, records) for entry in found]
     return Comparison(
         records=records,
         study=records[0].study,
@@ -164,8 +185,11 @@ def evaluate(
         summary=summary,
         ranked=ranked,
         differences=found,
-        verdicts=[verdict(entry, baseline, fact, where) for entry in found],
-        gaps=find_gaps(runs, metric),
+        verdicts=[
+            verdict(entry, baseline, fact, where, reason)
+            for entry, reason in zip(found, lost, strict=True)
+        ],
+        gaps=gaps,
         notes=_notes(ranked, baseline),
         margin=margin,
     )
@@ -202,6 +226,20 @@ def _rank(
     for row in sorted(means.to_dict("records"), key=place):
         ranked.setdefault(row["context"], []).append(row["label"])
     return {context: ranked[context] for context in dict.fromkeys(means["context"])}
+
+
+def _lost(entry: Difference, gaps: Sequence[Gap], baseline: str, records: Sequence[Record]) -> str:
+    """Which runs of ``entry`` could not be used, and if it has no pair for that, why; or ""."""
+    if entry.n == 0 and entry.refused:
+        return ""
+    concerned = [gap for gap in gaps if gap.context == entry.context]
+    own = [gap for gap in concerned if gap.label == entry.label]
+    if entry.n:
+        return "; ".join(gap.sentence for gap in own)
+    told = [gap.sentence for gap in own or concerned if gap.label in (entry.label, baseline)]
+    if any(isinstance(record, Derived) and record.arm == entry.label for record in records):
+        told.append("post-hoc methods are measured in fewer metrics than training")
+    return "; ".join(told)
 
 
 def _notes(ranked: dict[str, list[str]], baseline: str) -> dict[str, str]:

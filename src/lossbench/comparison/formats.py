@@ -52,7 +52,7 @@ def _signed(value: float, decimals: int) -> str:
         return UNDEFINED
     if decimals == 9 and _vanishes(value, decimals):
         return f"{value:+.1e}"
-    return f"{value:+.{decimals}f}"
+    return f"{round(value, decimals) + 0.0:+.{decimals}f}"  # no minus before a printed 0
 
 
 def p_value(p: float) -> str:
@@ -101,3 +101,14 @@ def more_seeds(counts: Sequence[int | None]) -> str:
         return f"From {least} to more than 1,000 more seeds"
     seeds = f"{least} to {most}" if least < most else str(least)
     return f"About {seeds} more seed{'s' * (seeds != '1')}"
+
+
+def interval(bounds: tuple[float, float]) -> str:
+    """Signed bounds, ``+0.010 to +0.083``; a dash where they are undefined."""
+    _, low, high = difference(0.0, *bounds)
+    return UNDEFINED if low == UNDEFINED else f"{low} to {high}"
+
+
+def one_line(*sentences: str) -> str:
+    """The sentences that are not empty, on one line whatever is in the labels."""
+    return " ".join(" ".join(sentences).split())

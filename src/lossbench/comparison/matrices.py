@@ -56,20 +56,19 @@ def _leading(cell: str) -> float | None:
 
 
 def cross_loss_matrix(comparison: Comparison, columns: Mapping[str, Sequence[Any]]) -> Matrix:
-    """The columns ``arm, loss, value, place`` of `aggregate.context_data` as a matrix.
+    """The columns ``arm, loss, value, place, own`` of `aggregate.context_data` as a matrix.
 
     One row per arm, one column per loss, the lowest rank of each column darkest; the cell of the
     loss that an arm was trained with is outlined.
     """
     names = comparison.labels
-    trained = dict(zip(comparison.runs["label"], comparison.runs["loss"], strict=True))
     losses = list(dict.fromkeys(columns["loss"]))
     arms = list(dict.fromkeys(columns["arm"]))
     last = max(len(arms) - 1, 1)
     cells = {
-        (arm, loss): (value, place)
-        for arm, loss, value, place in zip(
-            *(columns[name] for name in ("arm", "loss", "value", "place")), strict=True
+        (arm, loss): (value, Shade(1 - (place - 1) / last, own))
+        for arm, loss, value, place, own in zip(
+            *(columns[name] for name in ("arm", "loss", "value", "place", "own")), strict=True
         )
     }
     rows, shades = [], []
@@ -77,11 +76,6 @@ def cross_loss_matrix(comparison: Comparison, columns: Mapping[str, Sequence[Any
         found = [cells.get((arm, loss)) for loss in losses]
         texts = (formats.number(cell[0]) if cell else formats.UNDEFINED for cell in found)
         rows.append((names[arm], *texts))
-        shades.append(
-            tuple(
-                Shade(1 - (cell[1] - 1) / last, trained[names[arm]] == loss) if cell else None
-                for cell, loss in zip(found, losses, strict=True)
-            )
-        )
+        shades.append(tuple(cell[1] if cell else None for cell in found))
     head = (comparison.by, *(loss.replace("_", " ") for loss in losses))
-    return Matrix(Sheet("Every trained model under every loss", head, tuple(rows)), tuple(shades))
+    return Matrix(Sheet("Mean over seeds, on the split that decides", head, tuple(rows)), tuple(shades))

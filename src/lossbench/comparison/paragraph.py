@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lossbench.comparison import formats
-from lossbench.comparison.metrics import SPLITS
 from lossbench.comparison.pairing import Difference
 from lossbench.comparison.posthoc import ORACLE
 from lossbench.comparison.statistics import ALPHA
+from lossbench.comparison.statistics.power import seeds_needed
 from lossbench.comparison.tradeoffs import trade_offs
 from lossbench.comparison.verdict import (
     BETTER,
@@ -42,8 +42,13 @@ Graded = dict[str, list[Difference]]
 
 def paragraph(comparison: Comparison, context: str) -> str:
     """The answer for one context, as one paragraph of plain text."""
+    return formats.one_line(*remarks(comparison, context))
+
+
+def remarks(comparison: Comparison, context: str) -> list[str]:
+    """The parts of `paragraph`: the answer, then how sure it is, what is missing, its price."""
     if context in comparison.notes:
-        return f"Nothing is judged here: {comparison.notes[context]}."
+        return [f"Nothing is judged here: {comparison.notes[context]}."]
     graded = _graded(comparison, context)
     chosen = recommended(graded)
     sentences = [
@@ -56,7 +61,7 @@ def paragraph(comparison: Comparison, context: str) -> str:
     subject = chosen or best_in_mean(comparison, graded)
     if subject and not (graded[NOT_JUDGED] or subject.label == comparison.baseline):
         sentences.append(trade_offs(comparison, context, subject.label))
-    return " ".join(filter(None, sentences))
+    return list(filter(None, sentences))
 
 
 def overall(comparison: Comparison) -> str:
@@ -83,7 +88,7 @@ def overall(comparison: Comparison) -> str:
         if everywhere
         else " Nothing is better in every cell, so the choice depends on the cell."
     )
-    return start + "; ".join(told[:8]) + ("; and so on" if len(told) > 8 else "") + "." + end
+    return formats.one_line(f"{start}{'; '.join(told[:8])}{'; and so on' * (len(told) > 8)}.", end)
 
 
 def recommended(graded: Graded) -> Difference | None:
@@ -109,11 +114,10 @@ def _answer(comparison: Comparison, graded: Graded, chosen: Difference | None) -
     measured = f"{comparison.facts.name} ({comparison.where})"
     if chosen:
         names = [chosen.label, *_same(graded, chosen)]
-        size = _size(chosen)
         alike = " (their results are the same on every seed)" if len(names) > 1 else ""
         return (
-            f"Use {formats.listing(names, 'or')}{alike}: {size} in {measured} against {baseline}, "
-            f"better with {_evidence(chosen)}{_margin(chosen)}."
+            f"Use {formats.listing(names, 'or')}{alike}: better than {baseline} in {measured} by "
+            f"{_size(comparison, chosen)}{_margin(chosen)}."
         )
     if graded[BETTER]:
         return (
@@ -121,7 +125,7 @@ def _answer(comparison: Comparison, graded: Graded, chosen: Difference | None) -
             f"{formats.some([entry.label for entry in graded[BETTER]])} "
             f"{'is' if len(graded[BETTER]) == 1 else 'are'} better in {measured}, but by less than "
             f"the margin of {formats.margin(comparison.margin)} "
-            f"({_sizes(graded[BETTER])})."
+            f"({_sizes(comparison, graded[BETTER])})."
         )
     tested = [entry for grade in GRADES[:4] for entry in graded[grade]]
     if tested:
@@ -144,17 +148,19 @@ def _no_reason(
 ) -> str:
     """No label is better than the baseline: what that does and does not mean."""
     baseline = comparison.baseline
-    others = tested[0].label if len(tested) == 1 else f"any of the {len(tested)} others"
-    start = f"{_seeds(tested)} do not show {others} to be better than {baseline} in {measured}"
+    one = len(tested) == 1
+    others = f"{tested[0].label} is not" if one else f"none of the {len(tested)} others is"
+    start = f"with {_seeds(tested)}, {others} shown to be better than {baseline} in {measured}"
     if not graded[CANNOT_TELL]:
-        return f"Keep {baseline}: {start}, and leave nothing open that matters."
+        return f"Keep {baseline}: {start}, and nothing that matters is left open."
     best = best_in_mean(comparison, graded)
-    answer = f"{start[0].upper()}{start[1:]}, so they give no reason to replace it."
+    answer = f"{start[0].upper()}{start[1:]}, so there is no reason yet to replace it."
     if best is None or best not in graded[CANNOT_TELL] or _lead(comparison, best) <= 0:
-        return f"{answer} {baseline} has the best mean itself."
+        return answer
     return (
-        f"{answer} They do not show either that it is as good: {best.label} has the best mean, "
-        f"{_size(best)}, and cannot be told from it; {_open([best])}."
+        f"{answer} Nor is it shown to be as good: {best.label} has the best mean, "
+        f"{_size(comparison, best)}, and cannot be told from it; {_open([best])}"
+        f"{_at_the_size_seen(best, len(tested))}."
     )
 
 
@@ -173,7 +179,8 @@ def _oracle(graded: Graded, chosen: Difference | None) -> str:
     if helped[0] is chosen:
         return f"That is with an oracle's help: it is {what}."
     if abs(helped[0].mean) > abs(chosen.mean):
-        return f"{helped[0].label} ({_signed(helped[0])}) goes further with an oracle: it is {what}."
+        best = f"{helped[0].label} ({_signed(helped[0])})"
+        return f"{best} goes further with an oracle's help: it is {what}."
     return ""
 
 
@@ -187,20 +194,20 @@ def _the_others(comparison: Comparison, graded: Graded, chosen: Difference | Non
     sentences = []
     if also:
         sentences.append(
-            f"Better than {comparison.baseline} too: {_sizes(also)}; the labels were "
+            f"Better than {comparison.baseline} too: {_sizes(comparison, also)}; all were "
             "judged against it, not against each other."
         )
     if same := graded[NO_RELEVANT_DIFFERENCE]:
         sentences.append(
             f"No difference larger than the margin of {formats.margin(comparison.margin)}: "
-            f"{_sizes(same)}."
+            f"{_sizes(comparison, same)}."
         )
     if open_ := [entry for entry in graded[CANNOT_TELL] if entry is not told]:
-        names = formats.some([f"{entry.label} {_signed(entry)}" for entry in open_])
-        too = " too" if told and told in graded[CANNOT_TELL] else ""
-        sentences.append(f"Cannot tell{too}, with {_seeds(open_)}: {names}; {_open(open_)}.")
+        names = formats.some([f"{entry.label} {_open_size(comparison, entry)}" for entry in open_])
+        either = " either" if told and told in graded[CANNOT_TELL] else ""
+        sentences.append(f"Cannot tell{either}, with {_seeds(open_)}: {names}; {_open(open_)}.")
     if worse := graded[WORSE]:
-        sentences.append(f"Worse: {_sizes(worse)}.")
+        sentences.append(f"Worse: {_sizes(comparison, worse)}.")
     tested = any(graded[grade] for grade in GRADES[:4])
     if tested and (alone := graded[NOT_JUDGED]):
         sentences.append(f"Not judged, with one paired seed: {_names(alone)}.")
@@ -234,9 +241,24 @@ def _open(entries: Sequence[Difference]) -> str:
         return f"{said}, though a difference of {aim} had an 80 % chance to be shown"
     needed = formats.more_seeds(more)
     return (
-        f"{said}, and {needed[0].lower()}{needed[1:]} would be needed to show one of {aim} "
+        f"{said}, and {needed[0].lower()}{needed[1:]} would be needed to show a difference "
+        f"of {aim} "
         "(80 % power)"
     )
+
+
+def _at_the_size_seen(entry: Difference, judged: int) -> str:
+    """How many more seeds would show a difference of the size seen, where that is over the margin.
+
+    ``judged`` is the number of comparisons that share alpha.
+    """
+    if entry.margin is None or not abs(entry.mean) > entry.margin or not entry.standard_error > 0:
+        return ""
+    spread = entry.standard_error * entry.n**0.5
+    needed = seeds_needed(entry.mean, spread, ALPHA / judged)
+    if needed is None or needed <= entry.n:
+        return ""
+    return f"; {formats.more_seeds([needed - entry.n]).lower()} if it is as large as seen"
 
 
 def _error_rate(graded: Graded) -> str:
@@ -254,10 +276,13 @@ def _incomplete(comparison: Comparison, context: str) -> str:
     gaps = [gap for gap in comparison.gaps if gap.context == context]
     if not gaps:
         return ""
-    told = [
+    lost = dict.fromkeys(gap.label for gap in gaps if gap.label not in comparison.ranked[context])
+    told = [f"{label} (no run finished)" for label in lost]
+    told += [
         f"{gap.label} ({gap.kind} on seed{'s' * (len(gap.seeds) != 1)} "
         f"{', '.join(map(str, gap.seeds))})"
         for gap in gaps
+        if gap.label not in lost
     ]
     return (
         f"Not all seeds are there: {formats.some(told, 5)}; numbers of these are of the seeds "
@@ -265,17 +290,12 @@ def _incomplete(comparison: Comparison, context: str) -> str:
     )
 
 
-def _evidence(entry: Difference) -> str:
-    p = formats.p_value(entry.holm_p)
-    return f"Holm p {p if p.startswith('<') else f'= {p}'} over {formats.seeds(entry.n)}"
-
-
 def _margin(entry: Difference) -> str:
     if entry.margin is None:
         return ""
     margin = formats.margin(entry.margin)
     if beyond_margin(entry):
-        return f", and by more than the margin of {margin}"
+        return f", which is more than the margin of {margin}"
     return f"; whether it is more than the margin of {margin} is open"
 
 
@@ -291,17 +311,31 @@ def _same(graded: Graded, chosen: Difference | None) -> list[str]:
     ]
 
 
-def _size(entry: Difference) -> str:
+def _size(comparison: Comparison, entry: Difference) -> str:
     mean, low, high = formats.difference(entry.mean, entry.low, entry.high)
-    return f"{mean} (95 % Holm interval {low} to {high})"
+    evidence = f"Holm p {formats.p_value(entry.holm_p)}, {formats.seeds(entry.n)}"
+    lost = _lost(comparison, entry)
+    return f"{mean} (95 % Holm interval {low} to {high}; {evidence}{lost})"
 
 
-def _sizes(entries: Sequence[Difference]) -> str:
+def _sizes(comparison: Comparison, entries: Sequence[Difference]) -> str:
+    """Label, mean and Holm interval of the first five, and what is missing of them."""
     texts = []
     for entry in entries:
         mean, low, high = formats.difference(entry.mean, entry.low, entry.high)
-        texts.append(f"{entry.label} {mean} ({low} to {high})")
+        texts.append(f"{entry.label} {mean} ({low} to {high}{_lost(comparison, entry)})")
     return formats.some(texts, 5)
+
+
+def _open_size(comparison: Comparison, entry: Difference) -> str:
+    lost = _lost(comparison, entry)
+    return f"{_signed(entry)} ({lost[2:]})" if lost else _signed(entry)
+
+
+def _lost(comparison: Comparison, entry: Difference) -> str:
+    """Such as ``; 3 of 5, 2 failed``; "" if every run of the label could be used."""
+    counted = comparison.counted(entry.context, entry.label)
+    return "" if counted.isdigit() else f"; {counted}"
 
 
 def _names(entries: Sequence[Difference]) -> str:

@@ -19,9 +19,10 @@ from typing import TYPE_CHECKING, Any
 from lossbench.comparison import figures, formats, metrics, tables
 from lossbench.comparison.aggregate import context_data
 from lossbench.comparison.captions import Caption, Choice, captions, choices
+from lossbench.comparison.looks import order
 from lossbench.comparison.matrices import Matrix, cross_loss_matrix, shaded
 from lossbench.comparison.notes import measured
-from lossbench.comparison.paragraph import overall, paragraph
+from lossbench.comparison.paragraph import overall, remarks
 from lossbench.comparison.tables import Sheet
 from lossbench.comparison.verdict import GRADES
 from lossbench.records import files
@@ -38,23 +39,29 @@ MARKUP = 12_000
 DRAWN = 8
 """Arms that the figures draw at first: the baseline and the best."""
 
-UNFOLDED = 12
+UNFOLDED = 4
 """Verdicts of one context that are shown one by one without a click."""
 
 SHEETS: dict[str, Callable[[Comparison, str], Sheet | None]] = {
     "summary": tables.summary_sheet,
     "paired": tables.difference_sheet,
+    "resolution": tables.resolution_sheet,
+    "sensitivity": tables.sensitivity_sheet,
+    "example_uncertainty": tables.example_uncertainty_sheet,
     "posthoc": tables.posthoc_sheet,
+    "overfitting_numbers": tables.overfitting_sheet,
+    "label_noise": tables.label_noise_sheet,
     "gradients": tables.gradient_sheet,
 }
 
 PARTS = {
     "results": ("Results", ("summary", "every_metric")),
-    "differences": ("Differences", ("differences", "paired", "sensitivity")),
-    "losses": ("Losses", ("losses", "overfitting")),
+    "differences": ("Differences", ("differences", "paired")),
+    "losses": ("Losses", ("losses", "overfitting", "overfitting_numbers", "label_noise")),
     "training": ("Training and classes", ("curves", "recall")),
     "calibration": ("Calibration", ("reliability", "scatter")),
     "matrices": ("After training, and under other losses", ("posthoc", "cross_loss")),
+    "certainty": ("How sure", ("resolution", "sensitivity", "example_uncertainty")),
     "audit": ("Audit", ("gradients",)),
 }
 """The parts of a context: id, title and the names of what is in them, in order."""
@@ -152,33 +159,23 @@ def _verdict(comparison: Comparison) -> list[str]:
     """What stands on top of the page: the answer for the only cell, or over all of them."""
     contexts = list(comparison.ranked)
     if len(contexts) == 1:
-        return [paragraph(comparison, contexts[0])]
-    return [comparison.headline, overall(comparison)]
+        return remarks(comparison, contexts[0])
+    return [overall(comparison), comparison.headline]
 
 
 def _content(comparison: Comparison) -> dict[str, Any]:
-    """What the scripts need that is no context's own: arms, the order of their looks, figures.
-
-    ``order`` has the baseline first, then the best by their mean place over the contexts.
-    """
-    labels = comparison.labels
-    places: dict[str, list[int]] = {label: [] for label in labels}
-    for ranked in comparison.ranked.values():
-        for place, label in enumerate(ranked):
-            places[label].append(place)
-    order = sorted(
-        range(len(labels)),
-        key=lambda arm: (arm != 0, sum(places[labels[arm]]) / len(places[labels[arm]])),
-    )
+    """What the scripts need that is no context's own: arms, the order of their looks, figures."""
+    arms = order(comparison)
     specifications = figures.specifications(comparison)
+    del specifications["cross_loss"]  # a table here, whose numbers can be read and searched
     for specification in specifications.values():
         del specification["$schema"]  # a URL that nobody needs here
     return {
         "study": comparison.study,
         "metric": comparison.facts.name,
-        "labels": labels,
-        "order": order,
-        "drawn": order[:DRAWN],
+        "labels": comparison.labels,
+        "order": arms,
+        "drawn": arms[:DRAWN],
         "most": DRAWN,
         "specifications": specifications,
     }
@@ -232,7 +229,7 @@ def _sections(comparison: Comparison) -> tuple[list[dict[str, Any]], list[dict[s
                 "data": place,
                 "title": context,
                 "grades": _grades(comparison, context),
-                "paragraph": paragraph(comparison, context) if len(plain) > 1 else "",
+                "remarks": remarks(comparison, context) if len(plain) > 1 else [],
                 "cut": not found,
                 "parts": _parts(
                     comparison, there | _figures(comparison, found), found, numbers, ending
@@ -264,8 +261,10 @@ def _figures(comparison: Comparison, found: Mapping[str, Any]) -> dict[str, Any]
     """What the data of a context can show, by name."""
     shown: dict[str, Any] = {name: None for name in found if name not in NO_FIGURES}
     if "losses" in shown:
-        arms = sorted(set(found["losses"]["arm"]))  # a post-hoc arm has none
-        shown["overfitting"] = [(arm, comparison.labels[arm]) for arm in arms]
+        arms = set(found["losses"]["arm"])  # a post-hoc arm has none
+        shown["overfitting"] = [
+            (arm, comparison.labels[arm]) for arm in order(comparison) if arm in arms
+        ]
     if "cross_loss" in shown:
         shown["cross_loss"] = cross_loss_matrix(comparison, found["cross_loss"])
     return shown
@@ -279,7 +278,7 @@ def _parts(
     ending: str,
 ) -> list[dict[str, Any]]:
     """The parts of one context with their items; ``there`` is what there is to show, by name."""
-    words = captions(comparison.facts, comparison.baseline)
+    words = captions(comparison)
     parts = []
     for part, (title, names) in PARTS.items():
         items = []
@@ -288,10 +287,9 @@ def _parts(
                 continue
             content = there[name]
             kind = "metrics" if name == "every_metric" else "figure"
-            caption = words.get(name)
+            caption = words[name]
             if isinstance(content, Matrix):
                 kind = "table"
-                caption = caption or Caption(content.sheet.caption, "")
             word, start = ("Figure", "fig") if kind == "figure" else ("Table", "tab")
             items.append(
                 Item(

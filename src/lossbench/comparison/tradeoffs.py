@@ -40,7 +40,8 @@ def trade_offs(comparison: Comparison, context: str, label: str) -> str:
     time = _time(comparison, runs)
     if not found:
         return time
-    gains, costs = [], []
+    gains: list[str] = []
+    costs: list[str] = []
     for tag, entry in found.items():
         fact = metrics.facts(tag)
         if entry.low <= 0 <= entry.high:

@@ -52,17 +52,15 @@ def equivalent(difference: Difference) -> bool:
 def beyond_margin(difference: Difference) -> bool:
     """Whether the whole simultaneous interval lies on one side of the margin, away from 0."""
     low, high = difference.simultaneous
-    return difference.margin is not None and (
-        low > difference.margin or high < -difference.margin
-    )
+    return difference.margin is not None and (low > difference.margin or high < -difference.margin)
 
 
 def verdict(
-    difference: Difference, baseline: str, metric: Metric, where: str, reason: str = ""
+    difference: Difference, baseline: str, metric: Metric, where: str, lost: str = ""
 ) -> Verdict:
     """The verdict on ``difference``; ``where`` is the split in words, such as ``test set``.
 
-    ``reason`` says why there is no pair, where there is none.
+    ``lost`` names the runs that could not be used, "" if all could.
     """
     word = judge(difference, metric)
     label, seeds = difference.label, formats.seeds(difference.n)
@@ -83,9 +81,11 @@ def verdict(
         NOT_JUDGED: f"{label} is not judged against {baseline}: {value} (n = {seeds}; "
         "two are the least that show a spread).",
         NOT_COMPARED: f"{label} is not compared with {baseline}: no paired seed"
-        f"{f' ({reason})' * bool(reason)}.",
+        f"{f' ({lost})' * bool(lost)}.",
     }[word]
-    return Verdict(difference.context, label, word, sentence + _caution(difference))
+    left_out = f"Left out: {lost}." if lost and difference.n else ""
+    told = formats.one_line(sentence, left_out, _caution(difference))
+    return Verdict(difference.context, label, word, told)
 
 
 def _against_margin(difference: Difference) -> str:
@@ -164,7 +164,7 @@ def headline(verdicts: Sequence[Verdict], baseline: str, metric: Metric, where: 
         elif labels:
             parts.append(_said(word, names))
     cells = f", in {contexts} cells" if contexts > 1 else ""
-    return f"{start}{cells}: {'; '.join(parts)}."
+    return formats.one_line(f"{start}{cells}: {'; '.join(parts)}.")
 
 
 def _said(word: str, names: list[str]) -> str:

@@ -18,6 +18,7 @@ from lossbench.comparison.statistics.paired import (
     simultaneous_intervals,
 )
 from lossbench.comparison.statistics.power import (
+    fewest_seeds,
     power_of_all,
     power_of_t,
     seeds_needed,
@@ -43,6 +44,7 @@ __all__ = [
     "bootstrap_interval",
     "equivalence_test",
     "estimate",
+    "fewest_seeds",
     "hodges_lehmann",
     "hodges_lehmann_interval",
     "holm",

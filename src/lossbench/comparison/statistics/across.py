@@ -22,7 +22,7 @@ from numpy.typing import ArrayLike
 from scipy import special
 
 from lossbench.comparison.statistics.paired import ALPHA, holm
-from lossbench.comparison.statistics.sensitivity import wilcoxon_test
+from lossbench.comparison.statistics.sensitivity import hodges_lehmann, wilcoxon_test
 from lossbench.seeding import generator
 
 REPETITIONS = 2_000
@@ -37,7 +37,7 @@ PRIOR_STRENGTH = 0.5
 LEAST_CELLS = 10
 """With fewer cells the critical difference spans most of the ranks that there are."""
 
-BLOCK = 2**20
+BLOCK = 2**15
 """Numbers that a bootstrap holds at once, in each of its few arrays."""
 
 
@@ -61,9 +61,14 @@ class Friedman:
 
 @dataclass(frozen=True)
 class SignedRank:
-    """One label against the baseline: mean difference, cells that are better and worse, p."""
+    """One label against the baseline.
 
-    mean: float
+    ``centre`` is the Hodges-Lehmann estimate of the difference, ``rank_sum`` the sum of the signed
+    ranks, whose sign is the direction of the test; ``better`` and ``worse`` count cells.
+    """
+
+    centre: float
+    rank_sum: float
     better: int
     worse: int
     p: float
@@ -133,7 +138,8 @@ def signed_ranks(scores: ArrayLike, baseline: int) -> list[SignedRank]:
     p_values = [wilcoxon_test(column) for column in moved]
     return [
         SignedRank(
-            mean=float(column.mean()),
+            centre=hodges_lehmann(column),
+            rank_sum=_rank_sum(column),
             better=int(np.count_nonzero(column > 0)),
             worse=int(np.count_nonzero(column < 0)),
             p=p,
@@ -141,6 +147,13 @@ def signed_ranks(scores: ArrayLike, baseline: int) -> list[SignedRank]:
         )
         for column, p, adjusted in zip(moved, p_values, holm(p_values), strict=True)
     ]
+
+
+def _rank_sum(values: np.ndarray) -> float:
+    from scipy.stats import rankdata
+
+    values = values[values != 0]
+    return float(np.sum(np.sign(values) * rankdata(np.abs(values))))
 
 
 def critical_difference(labels: int, cells: int, alpha: float = ALPHA) -> float:
@@ -254,8 +267,9 @@ def bayesian_signed_rank(
     moved = np.asarray(moved, dtype=np.float64)
     values = np.vstack([np.zeros(moved.shape[1]), moved]).T  # (m, N + 1)
     sums = values[:, :, None] + values[:, None, :]
-    better = np.heaviside(sums - 2 * equivalence, 0.5)
-    worse = np.heaviside(-sums - 2 * equivalence, 0.5)
+    scale = np.abs(sums).max() + equivalence  # equal must be equal: 0.013 + 0.007 is 2 * 0.01
+    better = np.heaviside(rounded(sums - 2 * equivalence, scale), 0.5)
+    worse = np.heaviside(rounded(-sums - 2 * equivalence, scale), 0.5)
     strengths = np.r_[PRIOR_STRENGTH, np.ones(len(moved))]
     draw = generator(0, "across", "bayesian signed rank")
     won = np.zeros((len(values), 3))

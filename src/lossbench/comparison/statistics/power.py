@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import bisect
 import math
+from collections.abc import Callable
 
 import numpy as np
 from scipy import special
@@ -70,13 +71,17 @@ def seeds_needed(
 
     None if ``most`` seeds are not enough, as for a difference of 0, or if an argument is NaN.
     """
-    if not power_of_t(difference, spread, most, level) >= power:
+    return fewest_seeds(lambda n: power_of_t(difference, spread, n, level), power, most)
+
+
+def fewest_seeds(
+    chance: Callable[[int], float], power: float = 0.8, most: int = MOST_SEEDS
+) -> int | None:
+    """The fewest seeds (2 to ``most``) whose ``chance``, which rises with them, is ``power``."""
+    if not chance(most) >= power:
         return None
     counts = range(2, most + 1)
-    place = bisect.bisect_left(
-        counts, power, key=lambda seeds: power_of_t(difference, spread, seeds, level)
-    )
-    return counts[place]
+    return counts[bisect.bisect_left(counts, power, key=chance)]
 
 
 def smallest_difference(spread: float, seeds: int, level: float, power: float = 0.8) -> float:

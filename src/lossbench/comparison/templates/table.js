@@ -1,5 +1,5 @@
 // The table of every metric: filtered, sorted, and put on the page some rows at a time.
-const PAGE = 50;
+const PAGE = 25;
 const GROUP_WORDS = {
   cls: "classification", cal: "calibration", cal_adjusted: "calibration, prior-adjusted",
   loss: "losses", recall: "recall per class", ranking: "ranking", selective: "selective prediction",
@@ -15,9 +15,9 @@ const signed = (value) => (value > 0 ? "+" : "") + shortNumber(value);
 const between = (low, high, write) => (low === null ? "–" : `${write(low)} to ${write(high)}`);
 
 const COLUMNS = [
-  { name: "metric", key: (row) => row.name, text: (row) => `${row.name} ${row.arrow}` },
-  { name: "split", key: (row) => row.split, text: (row) => row.split },
-  { name: "arm", key: (row) => row.label, text: (row) => row.label },
+  { name: "metric", words: true, key: (row) => row.name, text: (row) => `${row.name} ${row.arrow}` },
+  { name: "split", words: true, key: (row) => row.split, text: (row) => row.split },
+  { name: "arm", words: true, key: (row) => row.label, text: (row) => row.label },
   { name: "mean", key: (row) => row.mean, text: (row) => shortNumber(row.mean) },
   { name: "95 % interval", key: (row) => row.low, text: (row) => between(row.low, row.high, shortNumber) },
   { name: "difference", key: (row) => row.difference, text: (row) => signed(row.difference) },
@@ -69,7 +69,7 @@ function tableRow(row, before) {
     const text = column.text(row);
     const cell = element(place ? "td" : "th", place ? {} : { scope: "row", title: row.tag }, String(text));
     if (!place && before && before.tag === row.tag) cell.className = "again";
-    if (place === 1 || place === 2) cell.className = "name";
+    else if (column.words) cell.className = "name";
     return cell;
   }));
 }
@@ -128,7 +128,7 @@ function metricTable(item) {
 
   const heads = COLUMNS.map((column) => {
     const button = element("button", { type: "button" }, column.name);
-    const head = element("th", { scope: "col", "aria-sort": "none" }, button);
+    const head = element("th", { scope: "col", "aria-sort": "none", class: column.words ? "name" : "" }, button);
     button.addEventListener("click", () => {
       const again = state.column === column && state.direction === "ascending";
       heads.forEach((each) => each.setAttribute("aria-sort", "none"));
@@ -145,7 +145,6 @@ function metricTable(item) {
   previous.addEventListener("click", () => turn({ from: Math.max(0, state.from - PAGE) }));
   next.addEventListener("click", () => turn({ from: state.from + PAGE }));
   whole.addEventListener("click", () => turn({ from: 0, size: state.size === PAGE ? Infinity : PAGE }));
-  window.addEventListener("beforeprint", () => turn({ from: 0, size: Infinity }));
-  window.addEventListener("afterprint", () => turn({ from: 0, size: PAGE }));
+  onPaper(() => turn({ from: 0, size: Infinity }), () => turn({ from: 0, size: PAGE }));
   show();
 }
