@@ -92,7 +92,7 @@ def drawn(data: Data) -> list[str]:
 
 def words(comparison: Comparison, context: str, name: str) -> tuple[str, str]:
     """The title and the description of a figure, as they are on the page."""
-    caption = captions(comparison.facts, comparison.baseline)[name]
+    caption = captions(comparison)[name]
     return f"{caption.title}: {comparison.study}, {context}", caption.text
 
 
@@ -138,7 +138,7 @@ def _arms(comparison: Comparison, context: str, name: str) -> list[Look]:
 
 
 def _title(comparison: Comparison, context: str, name: str, data: Data) -> dict[str, Any]:
-    caption = captions(comparison.facts, comparison.baseline)[name]
+    caption = captions(comparison)[name]
     seeds = comparison.done[context]["seed"].nunique()
     below = [f"{context}; {seeds} seed{'s' * (seeds != 1)}"]
     arms = len(comparison.ranked[context])
