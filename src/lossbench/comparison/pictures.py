@@ -49,6 +49,7 @@ THEME: dict[str, Any] = {
         "labelFontSize": 12,
         "titleFontSize": 12,
         "titleFontWeight": "normal",
+        "labelLimit": 400,
     },
     "title": {"color": INK, "subtitleColor": MUTED, "fontSize": 13, "anchor": "start"},
     "mark": {"color": MUTED},
