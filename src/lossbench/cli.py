@@ -14,6 +14,7 @@ lossbench: which classification loss is better, by how much, how surely, and whe
   lossbench sweep    loss=cross_entropy,focal seed=0,1,2                          many runs
   lossbench sweep    experiment=digits_quickstart           a named study, from experiments/
   lossbench compare  study=NAME [baseline=ARM metric=TAG by=arm|loss|model]   verdict, report.html
+  lossbench power    study=PILOT | spread=0.01 losses=6 [difference=0.01]   seeds that are needed
   lossbench status   [study=NAME]                           done / failed / running / missing
   lossbench rescore  study=NAME     stored outputs again: new metrics, losses, post-hoc; no training
   lossbench inspect  data=fashion_mnist imbalance=exponential   class counts; trains nothing
@@ -41,6 +42,12 @@ def _compare(arguments: list[str]) -> int:
     from lossbench.comparison.command import compare_command
 
     return compare_command(arguments)
+
+
+def _power(arguments: list[str]) -> int:
+    from lossbench.comparison.power_command import power_command
+
+    return power_command(arguments)
 
 
 def _status(arguments: list[str]) -> int:
@@ -85,6 +92,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "train": _train,
     "sweep": _sweep,
     "compare": _compare,
+    "power": _power,
     "status": _status,
     "rescore": _rescore,
     "inspect": _inspect,

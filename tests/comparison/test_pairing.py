@@ -3,10 +3,14 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from scipy import stats
 
 from lossbench.comparison.compare import Comparison, evaluate
+from lossbench.comparison.pairing import differences, pair_runs
+from lossbench.comparison.statistics import power_of_t, seeds_needed
+from lossbench.comparison.table import run_table
 from lossbench.errors import InputError
 from lossbench.records import read_study
 
@@ -40,6 +44,71 @@ def test_differences_are_paired_by_seed(study: Path) -> None:
         assert (found[arm].n, found[arm].matched) == (5, "subset, init, batches")
         p_values.append(expected.pvalue)
     assert found["balanced_softmax"].holm_p == pytest.approx(2 * min(p_values))
+
+
+def paired_by_hand(study: Path, arm: str, metric: str = METRIC) -> np.ndarray:
+    values = {(r.arm, r.seed): r.metrics[metric] for r in read_study(study)}
+    return np.array([values[arm, seed] - values["cross_entropy", seed] for seed in range(5)])
+
+
+def test_a_difference_carries_its_pairs_and_what_they_could_show(study: Path) -> None:
+    with_fingerprints(runs_of(study, "focal", 1)[0], subset="other")
+    found = {entry.label: entry for entry in compared(study).differences}
+    expected = paired_by_hand(study, "focal")[[0, 2, 3, 4]]
+    assert found["focal"].seeds == (0, 2, 3, 4)
+    assert found["focal"].values == pytest.approx(expected)
+    for label, entry in found.items():
+        values = np.array(entry.values)
+        error = stats.sem(values)
+        half = stats.t.isf(0.05 / 2 / 2, entry.n - 1) * error  # two labels share 5 %
+        assert entry.simultaneous == pytest.approx((entry.mean - half, entry.mean + half)), label
+        planned = {"spread": values.std(ddof=1), "level": 0.05 / 2}
+        assert power_of_t(entry.detectable, seeds=entry.n, **planned) == pytest.approx(0.8)
+        assert entry.seeds_needed is not None
+        assert power_of_t(entry.mean, seeds=entry.seeds_needed, **planned) >= 0.8
+        assert power_of_t(entry.mean, seeds=max(2, entry.seeds_needed - 1), **planned) < 0.8
+        assert (entry.margin, np.isnan(entry.equivalence_p)) == (None, True)
+
+
+def test_a_margin_is_judged_over_the_labels_of_a_cell(study: Path) -> None:
+    runs = run_table(read_study(study))
+    pairs = pair_runs(runs, read_study(study), baseline="cross_entropy", metric=METRIC, by="arm")
+    labels = pairs[["context", "label"]].drop_duplicates()
+    found = differences(pairs, labels, 0.03, higher_is_better=True)
+    raw = {}
+    for entry in found:
+        values = paired_by_hand(study, entry.label)
+        above = stats.ttest_1samp(values, -0.03, alternative="greater").pvalue
+        below = stats.ttest_1samp(values, 0.03, alternative="less").pvalue
+        raw[entry.label] = max(above, below)
+    assert raw["focal"] < 0.025 < 0.5 < raw["balanced_softmax"]
+    by_label = {entry.label: entry for entry in found}
+    assert by_label["focal"].equivalence_p == pytest.approx(2 * raw["focal"])  # Holm, k = 2
+    assert by_label["balanced_softmax"].equivalence_p == pytest.approx(raw["balanced_softmax"])
+    spread = paired_by_hand(study, "focal").std(ddof=1)
+    needed = by_label["focal"].seeds_needed
+    assert needed == seeds_needed(0.03, spread, 0.025)  # of the margin, not of the size seen
+    for margin in (0.0, -0.01, float("nan"), float("inf")):
+        with pytest.raises(InputError, match=r"margin .* is not a finite number above 0"):
+            differences(pairs, labels, margin, higher_is_better=True)
+
+
+def test_an_improvement_of_a_loss_is_a_fall(study: Path) -> None:
+    loss = "test/loss/cross_entropy"
+    for metric in (METRIC, loss):
+        found = {e.label: e for e in compared(study, metric=metric).differences}
+        better = found["balanced_softmax"]
+        assert (better.mean > 0) == (metric == METRIC)
+        assert better.sensitivity.probability_of_improvement == 1.0
+
+
+def test_identical_runs_plan_nothing(study: Path) -> None:
+    for seed in range(5):
+        edit_record(runs_of(study, "cross_entropy", seed)[0], metrics={METRIC: 0.7 + 0.01 * seed})
+        edit_record(runs_of(study, "focal", seed)[0], metrics={METRIC: 0.7 + 0.01 * seed})
+    entry = {e.label: e for e in compared(study).differences}["focal"]
+    assert (entry.p, entry.simultaneous, entry.seeds_needed) == (1.0, (0.0, 0.0), None)
+    assert np.isnan(entry.detectable)
 
 
 def test_each_cell_is_its_own_family(tmp_path: Path) -> None:

@@ -40,7 +40,7 @@ def test_a_run_leaves_the_whole_record(finished: Run) -> None:
         *("schema", "status", "reason", "study", "arm", "cell", "identity", "seed"),
         *("loss", "model", "origin", "configuration"),
         *("fingerprints", "class_names", "class_counts", "priors", "metrics", "versions", "git"),
-        *("hardware", "started", "seconds", "notes"),
+        *("hardware", "started", "seconds", "energy_joules", "notes"),
     }
     assert record["status"] == "done"
     assert (record["arm"], record["seed"], record["study"]) == ("focal", 3, "default")

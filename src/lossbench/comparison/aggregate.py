@@ -42,9 +42,15 @@ MOST_CLASSES = 30
 def context_data(comparison: Comparison, context: str) -> dict[str, Any]:
     """The data of every figure of one context; a figure without data has no entry.
 
-    Every entry but ``marks`` and ``metrics`` has columns of one length. Raises
-    `DamagedRecordError` if a file of a record cannot be read.
+    Every entry but ``marks`` and ``metrics`` has columns of one length. It is computed once, for
+    all that is written. Raises `DamagedRecordError` if a file of a record cannot be read.
     """
+    if context not in comparison.figure_data:
+        comparison.figure_data[context] = _context_data(comparison, context)
+    return comparison.figure_data[context]
+
+
+def _context_data(comparison: Comparison, context: str) -> dict[str, Any]:
     runs = comparison.done[context]
     number = {label: place for place, label in enumerate(comparison.labels)}
     members = {
@@ -107,14 +113,10 @@ def _differences(comparison: Comparison, context: str, number: dict[str, int]) -
         "mean": plain(entry.mean for entry in shown),
         "low": plain(entry.low for entry in shown),
         "high": plain(entry.high for entry in shown),
-        "simultaneous_low": plain(_end(entry, 0) for entry in shown),
-        "simultaneous_high": plain(_end(entry, 1) for entry in shown),
-        "points": [plain(getattr(entry, "values", ())) for entry in shown],
+        "simultaneous_low": plain(entry.simultaneous[0] for entry in shown),
+        "simultaneous_high": plain(entry.simultaneous[1] for entry in shown),
+        "points": [plain(entry.values) for entry in shown],
     }
-
-
-def _end(entry: Any, place: int) -> float:
-    return getattr(entry, "simultaneous", (np.nan, np.nan))[place]  # until statistics has it
 
 
 def scatter_metric(comparison: Comparison) -> str:

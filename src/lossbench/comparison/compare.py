@@ -38,6 +38,7 @@ class Comparison:
     context, label and metric (see `summarise`). ``ranked`` gives the labels of every context: the
     baseline, then the best first. ``gaps`` are runs that could not be used, ``notes`` says why a
     context has no differences. ``labels`` are all of them, in one order for all figures.
+    ``figure_data`` keeps what `aggregate.context_data` has computed.
     """
 
     records: Sequence[Record]
@@ -54,6 +55,7 @@ class Comparison:
     notes: dict[str, str]
     margin: float | None = None
     files: list[Path] = field(default_factory=list)
+    figure_data: dict[str, dict[str, Any]] = field(default_factory=dict, repr=False)
 
     @cached_property
     def done(self) -> dict[str, pd.DataFrame]:

@@ -21,9 +21,9 @@ def cross_loss(
     """Mean over seeds of ``<split>/loss/<KEY>``: one row per trained arm and loss with a value.
 
     ``place`` is the rank of the arm among the arms of that column, 1 the lowest loss; equal means
-    share a place. Losses have no common scale, so a column is read downwards only. The losses that
-    arms were trained on come first, in the order of the arms, then the others by name. Post-hoc
-    arms have no row: nothing was trained for them.
+    share a place. ``own`` marks the loss that the arm was trained on. Losses have no common scale,
+    so a column is read downwards only. The losses that arms were trained on come first, in the
+    order of the arms, then the others by name. Post-hoc arms have no row: nothing was trained.
     """
     start = f"{split}/loss/"
     arms = [arm for arm, records in members.items() if not isinstance(records[0], Derived)]
@@ -42,4 +42,5 @@ def cross_loss(
         "loss": [losses[place] for place in column],
         "value": plain(means[row, column]),
         "place": places[row, column].tolist(),
+        "own": [members[arms[i]][0].loss == losses[j] for i, j in zip(row, column, strict=True)],
     }

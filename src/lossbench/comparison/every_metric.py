@@ -39,9 +39,7 @@ def every_metric(
     }
     seeds = {str(label): group["seed"] for label, group in runs.groupby("label", sort=False)}
     paired = {
-        entry.label: getattr(entry, "seeds", ())
-        for entry in comparison.differences
-        if entry.context == context
+        entry.label: entry.seeds for entry in comparison.differences if entry.context == context
     }
     columns: Columns = {}
     for label in comparison.ranked[context]:

@@ -17,7 +17,6 @@ import pandas as pd
 
 from lossbench.comparison import statistics
 from lossbench.comparison.statistics import ALPHA, PairedTest, Sensitivity
-from lossbench.comparison.statistics.power import seeds_needed, smallest_difference
 from lossbench.comparison.table import FINGERPRINTS, finished
 from lossbench.config import regime_words
 from lossbench.errors import InputError
@@ -197,14 +196,14 @@ def _judge(
 
 def _detectable(tests: list[PairedTest], level: float) -> list[float]:
     """`Difference.detectable` of each test: proportional to the spread, solved once per n."""
-    solved = {n: smallest_difference(1.0, n, level) for n in {test.n for test in tests}}
+    solved = {n: statistics.smallest_difference(1.0, n, level) for n in {test.n for test in tests}}
     return [(test.spread or np.nan) * solved[test.n] for test in tests]
 
 
 def _seeds_needed(test: PairedTest, margin: float | None, level: float) -> int | None:
     """`Difference.seeds_needed` of a test."""
     size = test.mean if margin is None else margin
-    return seeds_needed(size, test.spread or np.nan, level)
+    return statistics.seeds_needed(size, test.spread or np.nan, level)
 
 
 def _matched(pairs: pd.DataFrame) -> str:

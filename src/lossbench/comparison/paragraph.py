@@ -42,8 +42,13 @@ Graded = dict[str, list[Difference]]
 
 def paragraph(comparison: Comparison, context: str) -> str:
     """The answer for one context, as one paragraph of plain text."""
+    return formats.one_line(*remarks(comparison, context))
+
+
+def remarks(comparison: Comparison, context: str) -> list[str]:
+    """The parts of `paragraph`: the answer, then how sure it is, what is missing, its price."""
     if context in comparison.notes:
-        return formats.one_line(f"Nothing is judged here: {comparison.notes[context]}.")
+        return [f"Nothing is judged here: {comparison.notes[context]}."]
     graded = _graded(comparison, context)
     chosen = recommended(graded)
     sentences = [
@@ -56,7 +61,7 @@ def paragraph(comparison: Comparison, context: str) -> str:
     subject = chosen or best_in_mean(comparison, graded)
     if subject and not (graded[NOT_JUDGED] or subject.label == comparison.baseline):
         sentences.append(trade_offs(comparison, context, subject.label))
-    return formats.one_line(*sentences)
+    return list(filter(None, sentences))
 
 
 def overall(comparison: Comparison) -> str:

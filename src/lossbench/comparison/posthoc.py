@@ -116,5 +116,6 @@ def _derived(record: Record, method: str) -> Record:
         "configuration": f"{record.configuration}+{method}",
         "metrics": metrics,
         "seconds": 0.0,
+        "energy_joules": None,
     }
     return Derived(**kept | changes)

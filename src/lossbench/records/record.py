@@ -70,6 +70,7 @@ class Record:
     notes: list[str] = field(default_factory=list)  # where the data are not what was asked for
     started: str = ""
     seconds: float = 0.0
+    energy_joules: float | None = None  # of the whole GPU meanwhile; None where NVML cannot tell
     schema: int = SCHEMA
     folder: Path = field(default=Path(), compare=False)
 
@@ -126,8 +127,9 @@ class Record:
         """The run's resolved `config.yaml`. Raises `DamagedRecordError`."""
         import yaml
 
+        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # nine times as fast, where it is
         with self._reading(CONFIG) as path:
-            config = yaml.safe_load(path.read_text())
+            config = yaml.load(path.read_text(), loader)
             if not isinstance(config, dict):
                 raise ValueError("it is no mapping")
             return config

@@ -28,6 +28,7 @@ from lossbench.tensorboard.hparams import ColumnValue, session_group
 from lossbench.tensorboard.writer import RunWriter
 from lossbench.training import objective
 from lossbench.training.diagnosis import write_hardest_images
+from lossbench.training.energy import EnergyMeter
 from lossbench.training.measuring import Measured, measure
 from lossbench.training.module import ClassificationModule, Running
 from lossbench.training.passes import Outputs, collect, head_of, stored
@@ -86,6 +87,7 @@ class Recorder(pl.Callback):
         self.writer: RunWriter | None = None
         self._before = 0.0  # seconds spent before the interruption
         self._began = time.perf_counter()
+        self.energy = EnergyMeter(torch.device("cpu"))  # the owner sets that of its device
 
     def seconds(self) -> float:
         """The time spent on the run so far, interruptions left out."""
@@ -98,6 +100,7 @@ class Recorder(pl.Callback):
             "histograms": self.histograms,
             "times": self.times,
             "seconds": self.seconds(),
+            "energy_joules": self.energy.joules(),
         } | ({} if self.samples is None else {"samples": self.samples.state_dict()})
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -106,6 +109,7 @@ class Recorder(pl.Callback):
         self.histograms = state_dict["histograms"]
         self.times = state_dict["times"]
         self._before = state_dict["seconds"]
+        self.energy.resume(state_dict.get("energy_joules"))
         if self.samples is not None:
             self.samples.load_state_dict(state_dict["samples"])
 

@@ -22,6 +22,7 @@ from lossbench.records import Record, RunLock, files, run_state
 from lossbench.records.record import CHECKPOINT, CONFIG, LOCK, TRACEBACK
 from lossbench.seeding import derive_seed
 from lossbench.training import build, diagnosis, objective, results
+from lossbench.training.energy import EnergyMeter
 from lossbench.training.environment import git_commit, hardware, prepare_process, versions
 from lossbench.training.gradients import matched_scale
 from lossbench.training.measuring import in_detail
@@ -100,6 +101,7 @@ class Training:
         )
         self.recorder = Recorder(run, self.data)
         self.trainer = build.build_trainer(config["trainer"], self.recorder)
+        self.recorder.energy = EnergyMeter(self.trainer.strategy.root_device)
 
     def train_and_record(self, report: Progress) -> Outcome:
         """Train from the start or the checkpoint; leave a record that is done or failed."""
@@ -124,8 +126,10 @@ class Training:
             replace(record, status="failed", reason=reason).write(folder)
             return Outcome("failed", folder, reason)
         seconds = round(self.recorder.seconds(), 3)
+        joules = self.recorder.energy.joules()
         said = [*record.notes, *objective.corrected_twice(self.loss, self.regime.log_prior_shift())]
-        replace(record, status="done", metrics=metrics, seconds=seconds, notes=said).write(folder)
+        done = replace(record, status="done", metrics=metrics, notes=said)
+        replace(done, seconds=seconds, energy_joules=joules).write(folder)
         return Outcome("done", folder)
 
     def _record(self) -> Record:

@@ -17,6 +17,13 @@ from lossbench.comparison.statistics.paired import (
     paired_t_test,
     simultaneous_intervals,
 )
+from lossbench.comparison.statistics.power import (
+    fewest_seeds,
+    power_of_all,
+    power_of_t,
+    seeds_needed,
+    smallest_difference,
+)
 from lossbench.comparison.statistics.sensitivity import (
     Sensitivity,
     bootstrap_interval,
@@ -37,6 +44,7 @@ __all__ = [
     "bootstrap_interval",
     "equivalence_test",
     "estimate",
+    "fewest_seeds",
     "hodges_lehmann",
     "hodges_lehmann_interval",
     "holm",
@@ -44,10 +52,14 @@ __all__ = [
     "holm_levels",
     "not_distinguishable_from_best",
     "paired_t_test",
+    "power_of_all",
+    "power_of_t",
     "probability_interval",
     "probability_of_improvement",
+    "seeds_needed",
     "sensitivity_of",
     "sign_flip_test",
     "simultaneous_intervals",
+    "smallest_difference",
     "wilcoxon_test",
 ]

@@ -203,7 +203,7 @@ def _steps(p_values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def _mean_and_error(values: np.ndarray) -> tuple[float, float]:
     n = len(values)
-    if n == 0:
+    if n == 0 or not np.isfinite(values).all():
         return np.nan, np.nan
     if n == 1:
         return float(values[0]), np.nan
@@ -215,5 +215,5 @@ def _mean_and_error(values: np.ndarray) -> tuple[float, float]:
 def _t_interval(mean: float, error: float, n: int, level: float) -> tuple[float, float]:
     if n < 2 or np.isnan(level):
         return np.nan, np.nan
-    half = -special.stdtrit(n - 1, level / 2) * error
+    half = float(-special.stdtrit(n - 1, level / 2)) * error
     return mean - half, mean + half

@@ -5,15 +5,21 @@ statistic T has a noncentral t distribution with n - 1 degrees of freedom and no
 d sqrt(n) / s (Cohen 1988, *Statistical Power Analysis for the Behavioral Sciences*, chapter 2).
 The power is the probability that |T| exceeds the critical value of the level. It rises with n and
 with d, and never falls below the level.
+
+Under Holm's rule with k comparisons a p below alpha / k, its first step, is rejected whatever the
+others are: the power at that level is the least chance that one given difference has.
 """
 
 from __future__ import annotations
 
 import bisect
 import math
+from collections.abc import Callable
 
 import numpy as np
 from scipy import special
+
+from lossbench.comparison.statistics.paired import ALPHA
 
 MOST_SEEDS = 1000
 
@@ -36,6 +42,28 @@ def power_of_t(difference: float, spread: float, seeds: int, level: float) -> fl
     return _power(abs(difference) / spread * math.sqrt(seeds), seeds - 1, level)
 
 
+def power_of_all(
+    difference: float, spread: float, seeds: int, comparisons: int, alpha: float = ALPHA
+) -> float:
+    """The probability that Holm's rule rejects all of k ``comparisons``, each of ``difference``.
+
+    It does if for every i at least i of the p are below alpha / (k - i + 1). Exact for independent
+    comparisons, by counting how many p fall between neighbouring levels (multinomial). Those that
+    share a baseline are correlated positively, which rather raises it. NaN as `power_of_t`.
+    """
+    levels = alpha / np.arange(comparisons, 0, -1)
+    below = [power_of_t(difference, spread, seeds, float(level)) for level in levels]
+    masses = np.diff(below, prepend=0.0)
+    counts = np.arange(comparisons + 1)
+    factorials = special.factorial(counts)
+    chance = np.zeros(comparisons + 1)  # of so many p below the level, over their factorials
+    chance[0] = 1.0
+    for step, mass in enumerate(masses, start=1):
+        chance = np.convolve(chance, mass**counts / factorials)[: comparisons + 1]
+        chance[:step] = 0.0
+    return float(min(1.0, chance[-1] * factorials[-1]))
+
+
 def seeds_needed(
     difference: float, spread: float, level: float, power: float = 0.8, most: int = MOST_SEEDS
 ) -> int | None:
@@ -43,13 +71,17 @@ def seeds_needed(
 
     None if ``most`` seeds are not enough, as for a difference of 0, or if an argument is NaN.
     """
-    if not power_of_t(difference, spread, most, level) >= power:
+    return fewest_seeds(lambda n: power_of_t(difference, spread, n, level), power, most)
+
+
+def fewest_seeds(
+    chance: Callable[[int], float], power: float = 0.8, most: int = MOST_SEEDS
+) -> int | None:
+    """The fewest seeds (2 to ``most``) whose ``chance``, which rises with them, is ``power``."""
+    if not chance(most) >= power:
         return None
     counts = range(2, most + 1)
-    place = bisect.bisect_left(
-        counts, power, key=lambda seeds: power_of_t(difference, spread, seeds, level)
-    )
-    return counts[place]
+    return counts[bisect.bisect_left(counts, power, key=chance)]
 
 
 def smallest_difference(spread: float, seeds: int, level: float, power: float = 0.8) -> float:

@@ -65,8 +65,8 @@ def sign_flip_test(differences: ArrayLike) -> float:
     """Two-sided p of the sign-flip permutation test of the mean (Fisher 1935) of (n,) values.
 
     If a label changes nothing, each difference is as likely to have the other sign: p is the share
-    of the 2^n sign patterns whose \\|sum\\| is at least the one seen, ties included. Up to 18 seeds
-    all patterns are counted; above, 20,000 are drawn and the one seen is counted with them.
+    of the 2^n sign patterns whose sum is at least as far from 0 as the one seen, ties included.
+    Up to 18 seeds all patterns are counted; above, 20,000 are drawn and the one seen is added.
     It assumes symmetric differences, not normal ones. One seed gives 1.
     """
     units = _units(differences)
