@@ -173,7 +173,8 @@ def _bayesian_sheet(comparison: Comparison, seen: Across, margin: float) -> Shee
     caption = (
         f"Bayesian signed-rank test against {comparison.baseline} over {len(seen.cells)} cells: "
         f"the probability that in another such cell a difference in {comparison.facts.name} is "
-        f"most likely better, within the margin of {size}, or worse"
+        f"most likely better, within the margin of {size}, or worse. It takes these cells for an "
+        "independent sample of such cells: few of them, or one dataset in several, make it too sure"
     )
     return Sheet(caption, head, tuple(rows))
 
