@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 import json
 import shutil
 from collections.abc import Iterator
@@ -74,8 +73,8 @@ class Opened:
         """The rows of the CSV file that the button of ``item`` gives."""
         with self.page.expect_download() as found:
             self.page.locator(f"#{item} button.csv").click()
-        text = Path(found.value.path()).read_text(encoding="utf-8", newline="")
-        return list(csv.reader(io.StringIO(text, newline="")))
+        with Path(found.value.path()).open(encoding="utf-8", newline="") as file:
+            return list(csv.reader(file))
 
 
 @pytest.fixture

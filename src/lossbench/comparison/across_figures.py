@@ -43,7 +43,7 @@ def _ranks(labels: int) -> alt.TopLevelMixin:
     scale = alt.Scale(domain=[1, labels], nice=False)
     axis = alt.Axis(orient="top", values=list(range(1, labels + 1)), format="d", grid=False)
     title = "average rank (1 is best)"
-    rows = alt.Axis(labelLimit=150, ticks=False, domain=False)
+    rows = alt.Axis(labelLimit=150, labelPadding=8, ticks=False, domain=False)
     bars = alt.Chart(MARKS).mark_rule(strokeWidth=5, strokeCap="round")
     bars = bars.encode(
         x=alt.X("low:Q", scale=scale, axis=axis, title=title),
@@ -66,12 +66,15 @@ def _profiles(metric: Metric) -> alt.TopLevelMixin:
     side = "above" if metric.higher_is_better else "below"
     base = alt.Chart(ROWS).encode(
         x=alt.X(
-            "value:Q", title=metric.name, scale=alt.Scale(zero=False), axis=alt.Axis(grid=False)
+            "value:Q",
+            title=metric.name,
+            scale=alt.Scale(zero=False),
+            axis=alt.Axis(grid=False, tickCount=5),
         ),
         detail="label:N",
     )
     title, unit = f"share of runs {side}", alt.Scale(domain=[0, 1])
-    band = base.mark_area(opacity=0.2).encode(
+    band = base.mark_area(opacity=0.2, interpolate="step-after").encode(
         y=alt.Y("low:Q", title=title, scale=unit), y2="high:Q", fill=FILL
     )
     line = base.mark_line(strokeWidth=1.8, interpolate="step-after").encode(
@@ -89,7 +92,12 @@ def _aggregates(metric: Metric) -> alt.TopLevelMixin:
     )
     title = [f"interquartile mean of {metric.name}", f"(better: {better})"]
     interval = base.mark_rule(strokeWidth=3).encode(
-        x=alt.X("low:Q", title=title, scale=alt.Scale(zero=False), axis=alt.Axis(titleLimit=260)),
+        x=alt.X(
+            "low:Q",
+            title=title,
+            scale=alt.Scale(zero=False),
+            axis=alt.Axis(titleLimit=260, tickCount=5),
+        ),
         x2="high:Q",
     )
     point = base.mark_point(filled=True, size=90, opacity=1).encode(

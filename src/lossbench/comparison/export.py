@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lossbench.comparison.notes import measured
+from lossbench.comparison.posthoc import Derived
 from lossbench.comparison.table import metric_tags
 from lossbench.comparison.tables import Sheet, sheets
 from lossbench.records import files
@@ -14,12 +15,16 @@ from lossbench.records import files
 if TYPE_CHECKING:
     from lossbench.comparison.compare import Comparison
 
-IDENTIFIERS = ["study", "cell", "arm", "label", "seed", "model", "loss", "status"]
+IDENTIFIERS = ["study", "cell", "arm", "label", "seed", "model", "loss", "trained", "status"]
 
 
 def write_csv(comparison: Comparison, path: Path) -> Path:
-    """Write one row per run and metric; a run without metrics has one row without them."""
-    tidy = comparison.runs.melt(
+    """Write one row per run and metric; a run without metrics has one row without them.
+
+    ``trained`` is False for a run that is another under a post-hoc method.
+    """
+    trained = [not isinstance(record, Derived) for record in comparison.records]
+    tidy = comparison.runs.assign(trained=trained).melt(
         id_vars=IDENTIFIERS,
         value_vars=metric_tags(comparison.runs),
         var_name="metric",

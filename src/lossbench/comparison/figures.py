@@ -10,6 +10,7 @@ as wide as its place on the page.
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
 
 import altair as alt
@@ -40,9 +41,17 @@ Side = Literal["left", "right"]
 
 def specifications(comparison: Comparison) -> dict[str, Specification]:
     """The specification of every kind of figure, by name."""
-    against_calibration = metrics.facts(scatter_metric(comparison))
+    against = metrics.facts(scatter_metric(comparison))
+    found = _specifications(comparison.facts, comparison.baseline, comparison.margin, against)
+    return {name: dict(specification) for name, specification in found.items()}
+
+
+@cache  # altair takes more than half a second to check them
+def _specifications(
+    metric: Metric, baseline: str, margin: float | None, against_calibration: Metric
+) -> dict[str, Specification]:
     charts: dict[str, Any] = {
-        "differences": _differences(comparison.facts, comparison.baseline, comparison.margin),
+        "differences": _differences(metric, baseline, margin),
         "losses": _losses(280, filled_test=False),
         "overfitting": _losses(150, filled_test=True),
         "curves": _curves(),
@@ -57,7 +66,7 @@ def specifications(comparison: Comparison) -> dict[str, Specification]:
 def _differences(metric: Metric, baseline: str, margin: float | None) -> alt.TopLevelMixin:
     """Forest plot: mean, thick Holm interval, thin simultaneous interval, a dot per seed."""
     better = "right" if metric.higher_is_better else "left"
-    row = alt.Y("label:N", sort=None, title=None, axis=alt.Axis(labelLimit=170))
+    row = alt.Y("label:N", sort=None, title=None)
     title = [f"{metric.name} minus {baseline}", f"(better: {better})"]
     axis = alt.Axis(titleLimit=320, tickCount=5)
     x = alt.X("low:Q", title=title, axis=axis, scale=alt.Scale(zero=True, nice=True))
@@ -167,7 +176,7 @@ def _recall() -> alt.TopLevelMixin:
         alt.Chart(ROWS)
         .mark_point(filled=True, size=70, opacity=0.85)
         .encode(
-            y=alt.Y("class:N", sort=None, title=None, axis=alt.Axis(grid=True, labelLimit=150)),
+            y=alt.Y("class:N", sort=None, title=None, axis=alt.Axis(grid=True)),
             x=alt.X("recall:Q", title="recall", scale=alt.Scale(domainMin=0, domainMax=1)),
             color=COLOUR,
             shape=SHAPE,
@@ -213,14 +222,16 @@ def _scatter(metric: Metric) -> alt.TopLevelMixin:
     tall = base.mark_rule(strokeWidth=1.3).encode(
         y=alt.Y("accuracy_low:Q", scale=scale, title=title), y2="accuracy_high:Q", x=across
     )
-    names = [f"{axis}{end}" for axis in ("accuracy", "calibration") for end in ("", "_low", "_high")]
+    names = [
+        f"{axis}{end}" for axis in ("accuracy", "calibration") for end in ("", "_low", "_high")
+    ]
     point = base.mark_point(filled=True, size=110, opacity=1).encode(
         x=across,
         y=up,
         shape=SHAPE,
         tooltip=[ARM, *(alt.Tooltip(f"{name}:Q", format=".4f") for name in names)],
     )
-    arrow = "↖ better" if higher else "↙ better"
+    arrow = "← ↑ better" if higher else "← ↓ better"
     place = alt.value(8) if higher else alt.value("height")
     corner = alt.Chart(alt.InlineData([{}])).mark_text(
         align="left", baseline="top" if higher else "bottom", dy=0 if higher else -8, fontSize=12
@@ -236,18 +247,19 @@ def _cross_loss() -> alt.TopLevelMixin:
     """
     base = (
         alt.Chart(ROWS)
-        .transform_joinaggregate(columns="distinct(loss)", rows="distinct(label)")
+        .transform_joinaggregate(columns="distinct(loss)")
+        .transform_joinaggregate(rows="count()", groupby=["loss"])
         .transform_calculate(
             shade="datum.rows > 1 ? 1 - (datum.place - 1) / (datum.rows - 1) : 0",
             text=f"datum.columns <= {MOST_VALUES} ? format(datum.value, '.3~r') : datum.place",
         )
         .encode(
-            y=alt.Y("label:N", sort=None, title=None, axis=alt.Axis(labelLimit=170)),
+            y=alt.Y("label:N", sort=None, title=None),
             x=alt.X(
                 "loss:N",
                 sort=None,
                 title=None,
-                axis=alt.Axis(orient="top", labelAngle=-60, labelLimit=140),
+                axis=alt.Axis(orient="top", labelAngle=-60),
             ),
         )
     )

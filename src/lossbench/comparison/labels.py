@@ -7,8 +7,9 @@ the backbone, and the arm.
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import pandas as pd
@@ -44,6 +45,21 @@ def add_labels(table: pd.DataFrame, records: Sequence[Record], by: str) -> pd.Da
             suffixes = _differences([records[row] for row in rows])
             table.loc[rows, "label"] = [f"{label} ({suffix})" for suffix in suffixes]
     return table
+
+
+def slugs(contexts: Iterable[str]) -> dict[str, str]:
+    """A different name for each context that any file system takes: ``digits-balanced-mlp``.
+
+    Lower-case ASCII letters, digits, dots, underscores and single hyphens, 80 at most.
+    """
+    found: dict[str, str] = {}
+    for context in contexts:
+        plain = re.sub(r"[^a-z0-9._]+", "-", context.lower()).strip("-._")[:80] or "cell"
+        name, number = plain, 2
+        while name in found.values():
+            name, number = f"{plain}-{number}", number + 1
+        found[context] = name
+    return found
 
 
 def _without_model(cell: str, model: str) -> str:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from lossbench.comparison import figures, formats, metrics, tables
 from lossbench.comparison.aggregate import context_data
 from lossbench.comparison.captions import Caption, Choice, captions, choices
+from lossbench.comparison.looks import order
 from lossbench.comparison.matrices import Matrix, cross_loss_matrix, shaded
 from lossbench.comparison.notes import measured
 from lossbench.comparison.paragraph import overall, remarks
@@ -162,23 +163,9 @@ def _verdict(comparison: Comparison) -> list[str]:
     return [overall(comparison), comparison.headline]
 
 
-def drawing_order(comparison: Comparison) -> list[int]:
-    """The arms, the baseline first, then the best by their mean place over the contexts."""
-    labels = comparison.labels
-    places: dict[str, list[int]] = {label: [] for label in labels}
-    for ranked in comparison.ranked.values():
-        for place, label in enumerate(ranked):
-            places[label].append(place)
-    mean = {label: sum(found) / len(found) for label, found in places.items()}
-    return sorted(
-        range(len(labels)),
-        key=lambda arm: (labels[arm] != comparison.baseline, mean[labels[arm]]),
-    )
-
-
 def _content(comparison: Comparison) -> dict[str, Any]:
     """What the scripts need that is no context's own: arms, the order of their looks, figures."""
-    order = drawing_order(comparison)
+    arms = order(comparison)
     specifications = figures.specifications(comparison)
     del specifications["cross_loss"]  # a table here, whose numbers can be read and searched
     for specification in specifications.values():
@@ -187,8 +174,8 @@ def _content(comparison: Comparison) -> dict[str, Any]:
         "study": comparison.study,
         "metric": comparison.facts.name,
         "labels": comparison.labels,
-        "order": order,
-        "drawn": order[:DRAWN],
+        "order": arms,
+        "drawn": arms[:DRAWN],
         "most": DRAWN,
         "specifications": specifications,
     }
@@ -276,7 +263,7 @@ def _figures(comparison: Comparison, found: Mapping[str, Any]) -> dict[str, Any]
     if "losses" in shown:
         arms = set(found["losses"]["arm"])  # a post-hoc arm has none
         shown["overfitting"] = [
-            (arm, comparison.labels[arm]) for arm in drawing_order(comparison) if arm in arms
+            (arm, comparison.labels[arm]) for arm in order(comparison) if arm in arms
         ]
     if "cross_loss" in shown:
         shown["cross_loss"] = cross_loss_matrix(comparison, found["cross_loss"])

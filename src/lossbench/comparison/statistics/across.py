@@ -267,8 +267,9 @@ def bayesian_signed_rank(
     moved = np.asarray(moved, dtype=np.float64)
     values = np.vstack([np.zeros(moved.shape[1]), moved]).T  # (m, N + 1)
     sums = values[:, :, None] + values[:, None, :]
-    better = np.heaviside(sums - 2 * equivalence, 0.5)
-    worse = np.heaviside(-sums - 2 * equivalence, 0.5)
+    scale = np.abs(sums).max() + equivalence  # equal must be equal: 0.013 + 0.007 is 2 * 0.01
+    better = np.heaviside(rounded(sums - 2 * equivalence, scale), 0.5)
+    worse = np.heaviside(rounded(-sums - 2 * equivalence, scale), 0.5)
     strengths = np.r_[PRIOR_STRENGTH, np.ones(len(moved))]
     draw = generator(0, "across", "bayesian signed rank")
     won = np.zeros((len(values), 3))

@@ -94,13 +94,12 @@ function library() {
   if (!window.vegaEmbed) {
     document.head.append(element("script", {}, document.getElementById("vega").textContent));
   }
-  return window.vegaEmbed;
+  return window;
 }
 
 function theme() {
   const axis = { labelColor: "var(--ink)", titleColor: "var(--ink)", gridColor: "var(--line)" };
   return {
-    aria: false, // the figure has its words
     background: null,
     font: "system-ui, sans-serif",
     view: { stroke: null },
@@ -122,11 +121,13 @@ async function draw(chart) {
     ...own,
     params: (own.params || []).map((each) => (each.name === "top" ? { ...each, value: topOf(chart) } : each)),
     config: theme(),
-    autosize: { type: "fit-x", contains: "padding" },
     datasets: { ...own.datasets, rows: rowsOf(chart), marks: marksOf(figure) },
   };
-  const options = { mode: "vega-lite", renderer: "svg", actions: false };
-  const { view } = await library()(chart, specification, options);
+  const { vega, vegaLite, vegaEmbed } = library();
+  // errors only: it warns of every figure that is as high as its rows and as wide as its place
+  const { spec } = vegaLite.compile(specification, { logger: vega.logger(vega.Error) });
+  const { view } = await vegaEmbed(chart, spec, { mode: "vega", renderer: "svg", actions: false });
+  chart.querySelector("svg").setAttribute("aria-hidden", "true"); // the chart has its words
   views.set(chart, view);
   chart.view = view;
 }

@@ -94,9 +94,9 @@ function csvOfColumns(columns, metrics) {
 }
 
 // One row per bin: the lines of the loss histograms with the edges of their bins.
-function csvOfLosses({ arm, split, group, outcome, samples, first, values }) {
+function csvOfLosses({ arm, split, group, outcome, samples, first, values }, wanted) {
   const head = ["arm", "split", "group", "outcome", "samples", "log10_from", "log10_to", "fraction"];
-  const rows = arm.flatMap((number, line) => values[line].map((fraction, step) => {
+  const rows = arm.flatMap((number, line) => !wanted(line) ? [] : values[line].map((fraction, step) => {
     const bin = first[line] + step;
     const ends = [bin === 0 ? "" : leftEdge(bin), bin === 101 ? "" : leftEdge(bin + 1)];
     const who = [content.labels[number], split[line], group[line], outcome[line], samples[line]];
@@ -109,7 +109,8 @@ function csvOf(item) {
   const { figure } = item.dataset;
   if (!figure) return csvOfTable(item.querySelector("table"));
   const data = dataOf(item);
-  if (figure === "losses" || figure === "overfitting") return csvOfLosses(data.losses);
+  if (figure === "losses") return csvOfLosses(data.losses, () => true);
+  if (figure === "overfitting") return csvOfLosses(data.losses, (line) => whole(data.losses, line));
   return csvOfColumns(data[figure], data.metrics);
 }
 
@@ -144,7 +145,8 @@ function armChoice(form, changed) {
       label.hidden = !found || !(open() || box.checked || content.labels.length <= content.most);
     }
     form.classList.toggle("open", open());
-    more.textContent = open() ? "Done" : `Choose (${shown.size} of ${content.labels.length} drawn)`;
+    more.textContent = open() ? "Done" : `${shown.size} of ${content.labels.length} …`;
+    more.setAttribute("aria-label", open() ? "Done" : `Choose what is drawn, now ${shown.size} of ${content.labels.length}`);
   };
   more.hidden = content.labels.length <= content.most;
   more.addEventListener("click", () => {

@@ -1,0 +1,103 @@
+"""figures/: every figure of every context as SVG, and its data as CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lossbench.comparison.aggregate import context_data
+from lossbench.comparison.labels import slugs
+from lossbench.comparison.loss_lines import EVERYONE
+from lossbench.comparison.panels import Data, left_edge
+from lossbench.comparison.pictures import FIGURES, drawn, figure_svg
+from lossbench.records import files
+
+if TYPE_CHECKING:
+    from lossbench.comparison.compare import Comparison
+
+WRITTEN = "written_by_compare.txt"
+"""The names of the files that `write_figures` made, one a line: what the next one may replace."""
+
+LOSS_HEAD = ("arm", "split", "group", "outcome", "samples", "log10_from", "log10_to", "fraction")
+
+
+def write_figures(comparison: Comparison, folder: Path) -> dict[str, str]:
+    """Write ``<context>-<figure>.svg`` and ``.csv`` into ``folder``; the SVGs by file name.
+
+    The files of a former comparison that this one does not have are deleted, and nothing else in
+    the folder: a file there that is not ours stays.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    former = _former(folder)
+    names = slugs(comparison.ranked)
+    found = {context: context_data(comparison, context) for context in comparison.ranked}
+    wanted = [
+        f"{names[context]}-{figure}.{ending}"
+        for context, data in found.items()
+        for figure in drawn(data)
+        for ending in ("svg", "csv")
+    ]
+    # before the files: whoever is killed in between leaves none that nobody knows
+    _remember(folder, {*wanted, *former})
+    svgs = {}
+    for context, data in found.items():
+        for figure in drawn(data):
+            name = f"{names[context]}-{figure}"
+            svgs[f"{name}.svg"] = figure_svg(comparison, context, figure, data)
+            files.write_text(folder / f"{name}.svg", svgs[f"{name}.svg"])
+            files.write_text(folder / f"{name}.csv", figure_csv(figure, data, comparison.labels))
+    for stale in former - set(wanted):
+        (folder / stale).unlink(missing_ok=True)
+    _remember(folder, set(wanted))
+    return svgs
+
+
+def figure_csv(figure: str, data: Data, labels: Sequence[str]) -> str:
+    """The whole data of one figure, all arms and choices, one row each, arms by name.
+
+    The loss histograms have a row per bin with the bin's ends as log10 of the loss (empty where a
+    bin has no end); the single seeds of a difference stand in one field, a space between them.
+    """
+    stream = io.StringIO()
+    writer = csv.writer(stream)
+    source = FIGURES[figure][0]
+    columns = data[source]
+    if source == "losses":
+        writer.writerow(LOSS_HEAD)
+        writer.writerows(_bins(columns, labels, whole=figure == "overfitting"))
+    else:
+        writer.writerow(columns)
+        for row in zip(*columns.values(), strict=True):
+            writer.writerow([labels[row[0]], *map(_field, row[1:])])
+    return stream.getvalue()
+
+
+def _bins(columns: Data, labels: Sequence[str], whole: bool) -> Iterator[tuple[Any, ...]]:
+    for row in zip(*columns.values(), strict=True):
+        line = dict(zip(columns, row, strict=True))
+        if whole and (line["group"], line["outcome"]) != (EVERYONE, EVERYONE):
+            continue
+        who = (labels[line["arm"]], *(line[name] for name in LOSS_HEAD[1:5]))
+        for bin_, fraction in enumerate(line["values"], start=line["first"]):
+            low = "" if bin_ == 0 else left_edge(bin_)
+            high = "" if bin_ == 101 else left_edge(bin_ + 1)
+            yield *who, low, high, fraction
+
+
+def _field(value: Any) -> Any:
+    return " ".join(map(str, value)) if isinstance(value, list) else value
+
+
+def _former(folder: Path) -> set[str]:
+    try:
+        names = (folder / WRITTEN).read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return set()
+    return {name for name in names if name == Path(name).name and name.endswith((".svg", ".csv"))}
+
+
+def _remember(folder: Path, names: set[str]) -> None:
+    files.write_text(folder / WRITTEN, "".join(f"{name}\n" for name in sorted(names)))
