@@ -66,7 +66,7 @@ def _specifications(
 def _differences(metric: Metric, baseline: str, margin: float | None) -> alt.TopLevelMixin:
     """Forest plot: mean, thick Holm interval, thin simultaneous interval, a dot per seed."""
     better = "right" if metric.higher_is_better else "left"
-    row = alt.Y("label:N", sort=None, title=None, axis=alt.Axis(labelLimit=170))
+    row = alt.Y("label:N", sort=None, title=None)
     title = [f"{metric.name} minus {baseline}", f"(better: {better})"]
     axis = alt.Axis(titleLimit=320, tickCount=5)
     x = alt.X("low:Q", title=title, axis=axis, scale=alt.Scale(zero=True, nice=True))
@@ -176,7 +176,7 @@ def _recall() -> alt.TopLevelMixin:
         alt.Chart(ROWS)
         .mark_point(filled=True, size=70, opacity=0.85)
         .encode(
-            y=alt.Y("class:N", sort=None, title=None, axis=alt.Axis(grid=True, labelLimit=150)),
+            y=alt.Y("class:N", sort=None, title=None, axis=alt.Axis(grid=True)),
             x=alt.X("recall:Q", title="recall", scale=alt.Scale(domainMin=0, domainMax=1)),
             color=COLOUR,
             shape=SHAPE,
@@ -254,12 +254,12 @@ def _cross_loss() -> alt.TopLevelMixin:
             text=f"datum.columns <= {MOST_VALUES} ? format(datum.value, '.3~r') : datum.place",
         )
         .encode(
-            y=alt.Y("label:N", sort=None, title=None, axis=alt.Axis(labelLimit=170)),
+            y=alt.Y("label:N", sort=None, title=None),
             x=alt.X(
                 "loss:N",
                 sort=None,
                 title=None,
-                axis=alt.Axis(orient="top", labelAngle=-60, labelLimit=140),
+                axis=alt.Axis(orient="top", labelAngle=-60),
             ),
         )
     )

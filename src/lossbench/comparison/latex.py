@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -50,6 +51,9 @@ ACCENTS = {
     "\u030c": r"\v",
     "\u0327": r"\c",
 }
+BLOCK = 3
+"""Metrics side by side: what fits into the text width of ``article``; the others stand below."""
+
 HEAD_WIDTH = 14
 """Letters after which the head of a column goes on in its next line."""
 
@@ -86,19 +90,13 @@ def _sign(letter: str) -> str:
 
 
 def _table(comparison: Comparison, context: str) -> str:
-    """One ``table`` environment: caption, label, tabular and the note under it."""
+    """One ``table`` environment: caption, label, the columns in blocks, and the note under them."""
     tags = metrics.columns(comparison.split, comparison.runs.columns)
     if comparison.metric not in tags:
         tags = [comparison.metric, *tags]
-    labels = comparison.ranked[context]
-    columns = {tag: _column(comparison, context, tag) for tag in tags}
-    counts = {label: comparison.cells[context, label, comparison.metric]["n"] for label in labels}
-    heads = [_head(comparison.by), "$n$", *(_head(_name(tag)) for tag in tags)]
-    rows = [
-        [escape(label), str(counts[label]), *(columns[tag][label] for tag in tags)]
-        for label in labels
-    ]
     slug = slugs(comparison.ranked)[context]
+    parts = [tags[start : start + BLOCK] for start in range(0, len(tags), BLOCK)]
+    blocks = "\n\n\\medskip\n".join(_block(comparison, context, part) for part in parts)
     return "\n".join(
         [
             r"\begin{table}",
@@ -106,7 +104,27 @@ def _table(comparison: Comparison, context: str) -> str:
             rf"\caption{{{escape(_caption(comparison, context))}}}",
             rf"\label{{tab:{slug}}}",
             r"\footnotesize",
-            r"\setlength{\tabcolsep}{3pt}",
+            blocks,
+            "",
+            r"\medskip",
+            rf"\parbox{{0.95\linewidth}}{{\footnotesize {escape(_note(comparison))}}}",
+            r"\end{table}",
+        ]
+    )
+
+
+def _block(comparison: Comparison, context: str, tags: Sequence[str]) -> str:
+    """One ``tabular``: a row per label, its n, and a column for each of ``tags``."""
+    labels = comparison.ranked[context]
+    columns = {tag: _column(comparison, context, tag) for tag in tags}
+    counts = {label: comparison.cells[context, label, comparison.metric]["n"] for label in labels}
+    heads = [escape(comparison.by), "$n$", *map(_head, tags)]
+    rows = [
+        [escape(label), str(counts[label]), *(columns[tag][label] for tag in tags)]
+        for label in labels
+    ]
+    return "\n".join(
+        [
             rf"\begin{{tabular}}{{l{'r' * (len(tags) + 1)}}}",
             r"\toprule",
             " & ".join(heads) + r" \\",
@@ -114,10 +132,6 @@ def _table(comparison: Comparison, context: str) -> str:
             *(" & ".join(row) + r" \\" for row in rows),
             r"\bottomrule",
             r"\end{tabular}",
-            "",
-            r"\medskip",
-            rf"\parbox{{0.95\linewidth}}{{\footnotesize {escape(_note(comparison))}}}",
-            r"\end{table}",
         ]
     )
 
@@ -147,18 +161,15 @@ def _column(comparison: Comparison, context: str, tag: str) -> dict[str, str]:
     return found
 
 
-def _name(tag: str) -> str:
+def _head(tag: str) -> str:
+    r"""The metric's name and arrow, as a ``\shortstack`` of about `HEAD_WIDTH` letters."""
     fact = metrics.facts(tag)
-    return f"{fact.name} {fact.arrow}"
-
-
-def _head(name: str) -> str:
-    r"""``name`` broken into lines of about `HEAD_WIDTH` letters, as a ``\shortstack``."""
     lines = [""]
-    for word in name.split():
-        if lines[-1] and len(word) > 1 and len(lines[-1]) + len(word) >= HEAD_WIDTH:
+    for word in fact.name.split():
+        if lines[-1] and len(lines[-1]) + len(word) >= HEAD_WIDTH:
             lines.append("")
         lines[-1] = f"{lines[-1]} {word}".strip()
+    lines[-1] = f"{lines[-1]} {fact.arrow}"
     return r"\shortstack{" + r"\\".join(map(escape, lines)) + "}"
 
 

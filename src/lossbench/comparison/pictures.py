@@ -49,13 +49,15 @@ THEME: dict[str, Any] = {
         "labelFontSize": 12,
         "titleFontSize": 12,
         "titleFontWeight": "normal",
+        "labelLimit": 400,
     },
     "title": {"color": INK, "subtitleColor": MUTED, "fontSize": 13, "anchor": "start"},
     "mark": {"color": MUTED},
     "rule": {"color": MUTED},
     "text": {"color": INK},
 }
-NUMBERS = "number: place in its column, 1 the lowest loss; outlined: the loss it was trained on"
+PLACES = "number: place in its column, 1 the lowest loss; outlined: the loss it was trained on"
+VALUES = "darker: lower than other rows of the column; outlined: the loss it was trained on"
 SEVERAL_PRIORS = "area: test; dashed: training at the test prior; dotted: training as it is"
 ONE_PRIOR = "area: test; dashed: training"
 
@@ -91,7 +93,7 @@ def drawn(data: Data) -> list[str]:
 
 def words(comparison: Comparison, context: str, name: str) -> tuple[str, str]:
     """The title and the description of a figure, as they are on the page."""
-    caption = captions(comparison.facts, comparison.baseline)[name]
+    caption = captions(comparison)[name]
     return f"{caption.title}: {comparison.study}, {context}", caption.text
 
 
@@ -137,7 +139,7 @@ def _arms(comparison: Comparison, context: str, name: str) -> list[Look]:
 
 
 def _title(comparison: Comparison, context: str, name: str, data: Data) -> dict[str, Any]:
-    caption = captions(comparison.facts, comparison.baseline)[name]
+    caption = captions(comparison)[name]
     seeds = comparison.done[context]["seed"].nunique()
     below = [f"{context}; {seeds} seed{'s' * (seeds != 1)}"]
     arms = len(comparison.ranked[context])
@@ -146,7 +148,8 @@ def _title(comparison: Comparison, context: str, name: str, data: Data) -> dict[
     if name == "overfitting":
         below.append(SEVERAL_PRIORS if REWEIGHTED in data["losses"]["split"] else ONE_PRIOR)
     if name == "cross_loss":
-        below.append(NUMBERS)
+        few = len(set(data[name]["loss"])) <= MOST_VALUES
+        below.append(VALUES if few else PLACES)
     return {"text": caption.title, "subtitle": below, "offset": 12}
 
 
