@@ -43,8 +43,8 @@ def across_sheets(comparison: Comparison) -> list[Sheet]:
         ]
         if comparison.margin is not None:
             sheets.append(_bayesian_sheet(comparison, seen, comparison.margin))
-    if seen.left_out or seen.uneven:
-        sheets.append(_missing_sheet(seen))
+    if seen.left_out or seen.uneven or seen.undefined:
+        sheets.append(_missing_sheet(comparison, seen))
     return sheets
 
 
@@ -173,13 +173,18 @@ def _bayesian_sheet(comparison: Comparison, seen: Across, margin: float) -> Shee
     caption = (
         f"Bayesian signed-rank test against {comparison.baseline} over {len(seen.cells)} cells: "
         f"the probability that in another such cell a difference in {comparison.facts.name} is "
-        f"most likely better, within the margin of {size}, or worse"
+        f"most likely better, within the margin of {size}, or worse. It takes these cells for an "
+        "independent sample of such cells: few of them, or one dataset in several, make it too sure"
     )
     return Sheet(caption, head, tuple(rows))
 
 
-def _missing_sheet(seen: Across) -> Sheet:
+def _missing_sheet(comparison: Comparison, seen: Across) -> Sheet:
     rows = [
+        ("every cell", f"{comparison.facts.name} of {label}", f"{label} is left out")
+        for label in seen.undefined
+    ]
+    rows += [
         (cell, f"no finished run of {formats.some(labels)}", "left out")
         for cell, labels in seen.left_out.items()
     ]

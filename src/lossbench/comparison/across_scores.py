@@ -26,7 +26,7 @@ class Across:
     ``runs`` (k labels, N cells, seeds) is turned so that higher is better, NaN where there is no
     run; ``sign`` turns it back, and only `shown` does. The baseline is the first of ``labels``.
     ``left_out`` gives the labels without a run of every cell that takes no part, ``uneven`` what
-    is missing in those that do.
+    is missing in those that do, ``undefined`` the labels whose metric is undefined in every run.
     """
 
     labels: tuple[str, ...]
@@ -35,6 +35,7 @@ class Across:
     sign: int
     left_out: dict[str, list[str]]
     uneven: dict[str, list[str]]
+    undefined: list[str]
 
     @property
     def comparable(self) -> bool:
@@ -99,13 +100,14 @@ def gather(comparison: Comparison) -> Across | None:
     contexts = [str(context) for context in comparison.runs["context"].unique()]
     if len(contexts) < 2:
         return None
-    labels = comparison.labels
     found: dict[str, dict[str, np.ndarray]] = {}
     for context in contexts:
         done = comparison.done.get(context, comparison.runs[:0])
         finite = done[np.isfinite(done[comparison.metric])]
         groups = finite.groupby("label")[comparison.metric]
         found[context] = {str(label): values.to_numpy() for label, values in groups}
+    known = {comparison.baseline}.union(*found.values())
+    labels = [label for label in comparison.labels if label in known]
     cells = [cell for cell in contexts if len(found[cell]) == len(labels)]
     most = {cell: max(len(values) for values in found[cell].values()) for cell in cells}
     sign = 1 if comparison.facts.higher_is_better else -1
@@ -133,4 +135,5 @@ def gather(comparison: Comparison) -> Across | None:
             if cell not in cells
         },
         uneven={cell: missing for cell, missing in uneven.items() if missing},
+        undefined=[label for label in comparison.labels if label not in known],
     )
