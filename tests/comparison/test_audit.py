@@ -140,3 +140,6 @@ def test_arms_made_by_posthoc_methods_are_not_audited(study: Path) -> None:
     assert len({record.arm for record in records}) == 4
     for sheet in sheets_of(records):
         assert not any("logit adjustment" in row[0] for row in sheet.rows)
+    models = evaluate(records, baseline="convnet", metric="test/cls/balanced_accuracy", by="model")
+    audited = {context: bool(audit_sheets(models, context)) for context in models.ranked}
+    assert sorted(audited.values()) == [False, True, True, True]

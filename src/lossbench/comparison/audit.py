@@ -40,6 +40,8 @@ def audit_sheets(comparison: Comparison, context: str) -> list[Sheet]:
         for label in comparison.ranked[context]
         if (records := _trained(comparison.records[row] for row in runs.index[runs.label == label]))
     }
+    if not trained:  # along models an arm made by a post-hoc method has a context of its own
+        return []
     configs: dict[str, Facts] = {}  # equal configurations share one reading
     facts = {label: _facts_of(records, configs) for label, records in trained.items()}
     names = list(dict.fromkeys(name for found in facts.values() for name in found))

@@ -116,6 +116,8 @@ def _power(noncentrality: float, freedom: int, level: float) -> float:
     kink = max(-_REACH, -noncentrality)
     found = 0.0
     for start, end in ((-_REACH, kink), (kink, _REACH)):
+        if start == end:
+            continue
         half = (end - start) / 2
         z = start + half * (1 + _NODES)
         inside = special.chdtr(freedom, freedom * ((z + noncentrality) / critical) ** 2)
