@@ -13,21 +13,23 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from lossbench.comparison.compare import compare
+from lossbench.comparison.compare import evaluate
+from lossbench.comparison.report import write_report
 from lossbench.records import read_study
 from tests.comparison.synthetic import write_synthetic_study
 
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
-QUIET = (
-    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync"
-).split()
+QUIET = [
+    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+]
 HOSTILE = (
     "<img src=x onerror=window.broken=1>",
     "</script><script>window.broken=1</script>",
     "<!--<script>",
     'a,"b"',
 )
+DATA = ("content", "data-0")
 ARMS = {"cross_entropy": 0.0, "focal": 0.02, "balanced_softmax": 0.06}
 ARMS |= {name: 0.01 * place for place, name in enumerate(HOSTILE)}
 ARMS |= {f"other_{place}": -0.02 * place for place in range(4)}
@@ -38,8 +40,11 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The page of eleven arms with four seeds; more arms than the figures draw at first."""
     folder = tmp_path_factory.mktemp("browser")
     write_synthetic_study(folder / "study", ARMS, range(4))
-    compare(read_study(folder / "study"), out=folder / "out")
-    return folder / "out" / "report.html"
+    records = read_study(folder / "study")
+    found = evaluate(
+        records, baseline="cross_entropy", metric="test/cls/balanced_accuracy", by="arm"
+    )
+    return write_report(found, folder / "report.html")
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +54,7 @@ def browser() -> Iterator[Browser]:
     if not found:
         pytest.fail("no browser to open the page in: apt-get install chromium", pytrace=False)
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=found, args=["--headless", *QUIET])
+        browser = playwright.chromium.launch(executable_path=found, args=QUIET)
         yield browser
         browser.close()
 
@@ -88,7 +93,9 @@ def opened(browser: Browser, report: Path) -> Iterator[Opened]:
     page.on("console", lambda message: said.append(message.text))
     page.on("dialog", lambda dialog: said.append(dialog.message))
     page.goto(report.as_uri())
-    found = {name: json.loads(page.locator(f"#{name}").text_content()) for name in ("content", "data-0")}
+    found = {
+        name: json.loads(page.locator(f"#{name}").text_content()) for name in ("content", "data-0")
+    }
     yield Opened(page, found["content"], found["data-0"])
     context.close()
     outside = [url for url in asked if url != report.as_uri() and not url.startswith("blob:")]

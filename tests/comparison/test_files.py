@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import re
 from pathlib import Path
+from types import SimpleNamespace
 from xml.etree import ElementTree
 
 import numpy as np
@@ -13,7 +15,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from lossbench.comparison import pictures
+from lossbench.comparison import looks, pictures
 from lossbench.comparison.aggregate import context_data
 from lossbench.comparison.compare import Comparison, evaluate
 from lossbench.comparison.export import write_csv
@@ -211,3 +213,26 @@ def test_latex_tables(found: Comparison, tmp_path: Path) -> None:
     assert stats.ttest_rel(list(values[best].values()), list(values[other].values())).pvalue > 0.05
     assert first[escape(other)].startswith(r"\underline{")
     assert re.fullmatch(r"[\d.]+ \$\\pm\$ [\d.e-]+", first["cross\\_entropy"])  # told from the best
+
+
+def test_pictures_and_page_give_an_arm_one_look() -> None:
+    labels = ["cross_entropy", *(f"arm {place}" for place in range(24))]
+    many = SimpleNamespace(labels=labels, ranked={"one": labels, "other": labels[::-1]})
+    found = looks.looks(many)  # type: ignore[arg-type]
+    assert [look["label"] for look in found] == many.labels
+    assert len({(look["colour"], str(look["dash"])) for look in found}) == 25
+    without_colour = {(str(look["dash"]), look["shape"]) for look in found[1:]}
+    assert len(without_colour) == 24  # all that share a figure's legend but the baseline
+    templates = Path(looks.__file__).parent / "templates"
+    script = (templates / "page.js").read_text("utf-8")
+    dashes = re.search(r"const DASHES = (.*);", script)
+    assert dashes
+    assert json.loads(dashes[1]) == list(looks.DASHES)
+    places = [
+        script.index(f"{shape}:" if f"{shape}:" in script else f'"{shape}"')
+        for shape in looks.SHAPES
+    ]
+    assert places == sorted(places)
+    light = (templates / "report.css").read_text("utf-8").split("@media")[0]
+    colours = dict(re.findall(r"--arm-(\d): (#\w+)", light))
+    assert [colours[str(place)] for place in range(7)] == [looks.BASELINE, *looks.HUES]

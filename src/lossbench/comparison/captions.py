@@ -5,6 +5,7 @@ What changes with a choice (how to read it, the numbers in words) is in template
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from lossbench.comparison.aggregate import scatter_metric
 
 if TYPE_CHECKING:
     from lossbench.comparison.compare import Comparison
+    from lossbench.comparison.tables import Sheet
 
 Options = list[tuple[str, str]]
 """Value and words of each radio button."""
@@ -53,7 +55,6 @@ def captions(comparison: Comparison) -> dict[str, Caption]:
     margin = "" if comparison.margin is None else " The band around 0 is the margin."
     return {
         "summary": Caption("Summary", ""),
-        "paired": Caption(f"Paired differences to {baseline}, in numbers", ""),
         "posthoc": Caption(
             "Every loss under every post-hoc method",
             "The darker, the better. A loss that gains nothing here has what the method gives; one "
@@ -64,7 +65,6 @@ def captions(comparison: Comparison) -> dict[str, Caption]:
         "example_uncertainty": Caption("How much the test set itself leaves open", ""),
         "overfitting_numbers": Caption("Over-fitting in numbers", ""),
         "label_noise": Caption("Wrong labels found by their loss", ""),
-        "gradients": Caption("The learning rate hidden in each loss", ""),
         "every_metric": Caption(
             "Every metric",
             "Mean over seeds with its 95 % t-interval, and the mean paired difference to "
@@ -139,6 +139,16 @@ def captions(comparison: Comparison) -> dict[str, Caption]:
             "bootstrap that resamples seeds within cells.",
         ),
     }
+
+
+def sheet_caption(sheet: Sheet, known: Caption | None) -> Caption:
+    """The caption of a table: under a title of its own, or under the start of its own words."""
+    told = f"{sheet.caption.rstrip('.')}."
+    if known:
+        return Caption(known.title, f"{told} {known.text}".strip())
+    title, _, rest = re.sub(r"[,;:]|\.(?= )", "\0", told[:-1], count=1).partition("\0")
+    rest = rest.strip()
+    return Caption(title, f"{rest[:1].upper()}{rest[1:]}." if rest else "")
 
 
 def choices(name: str, data: Mapping[str, Sequence[Any]]) -> list[Choice]:

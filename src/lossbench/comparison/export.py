@@ -2,40 +2,51 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lossbench.comparison.notes import measured
 from lossbench.comparison.posthoc import Derived
-from lossbench.comparison.table import metric_tags
 from lossbench.comparison.tables import Sheet, sheets
 from lossbench.records import files
 
 if TYPE_CHECKING:
     from lossbench.comparison.compare import Comparison
 
-IDENTIFIERS = ["study", "cell", "arm", "label", "seed", "model", "loss", "trained", "status"]
+IDENTIFIERS = ("study", "cell", "arm", "label", "seed", "model", "loss", "trained", "status")
 
 
 def write_csv(comparison: Comparison, path: Path) -> Path:
-    """Write one row per run and metric; a run without metrics has one row without them.
+    """Write one row per run and metric that it has; an unfinished run has one row without.
 
-    ``trained`` is False for a run that is another under a post-hoc method.
+    ``trained`` is False for a run that is another under a post-hoc method. An undefined value is
+    an empty field.
     """
-    trained = [not isinstance(record, Derived) for record in comparison.records]
-    tidy = comparison.runs.assign(trained=trained).melt(
-        id_vars=IDENTIFIERS,
-        value_vars=metric_tags(comparison.runs),
-        var_name="metric",
-        value_name="value",
-    )
-    unfinished = tidy["status"] != "done"
-    tidy = tidy[~unfinished | ~tidy.duplicated([*IDENTIFIERS])]
-    tidy.loc[tidy["status"] != "done", ["metric", "value"]] = [None, None]
-    with files.replacing(path) as temporary:
-        tidy.to_csv(temporary, index=False)
+    lines = [_line([*IDENTIFIERS, "metric", "value"])]
+    fields: dict[str, str] = {}  # a tag is quoted once, not once per run
+    for record, label in zip(comparison.records, comparison.runs["label"], strict=True):
+        known = {"label": label, "trained": not isinstance(record, Derived)}
+        start = _line(known.get(name, getattr(record, name, "")) for name in IDENTIFIERS)
+        if record.status != "done":
+            lines.append(f"{start},,")
+            continue
+        for tag, value in record.metrics.items():
+            if tag not in fields:
+                fields[tag] = _line([tag])
+            lines.append(f"{start},{fields[tag]},{'' if value is None else repr(value)}")
+    files.write_text(path, "\n".join(lines) + "\n")
     return path
+
+
+def _line(values: Iterable[object]) -> str:
+    """``values`` as one line of CSV, without its end."""
+    stream = io.StringIO()
+    csv.writer(stream, lineterminator="").writerow(values)
+    return stream.getvalue()
 
 
 def write_markdown(comparison: Comparison, path: Path) -> Path:

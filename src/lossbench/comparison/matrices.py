@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 LEADING_NUMBER = re.compile(r"[+-]?\d+(\.\d+)?(e[+-]?\d+)?")
 
+NUMERIC = re.compile(r"[<>±+-]? ?\d")
+
 
 @dataclass(frozen=True)
 class Shade:
@@ -30,6 +32,14 @@ class Matrix:
 
     sheet: Sheet
     shades: tuple[tuple[Shade | None, ...], ...] = ()
+
+    @property
+    def worded(self) -> list[bool]:
+        """For every column whether it holds words, which are read from the left."""
+        return [
+            any(cell != formats.UNDEFINED and not NUMERIC.match(cell) for cell in column)
+            for column in zip(*self.sheet.rows, strict=True)
+        ]
 
 
 def shaded(sheet: Sheet, higher_is_better: bool) -> Matrix:
@@ -78,4 +88,6 @@ def cross_loss_matrix(comparison: Comparison, columns: Mapping[str, Sequence[Any
         rows.append((names[arm], *texts))
         shades.append(tuple(cell[1] if cell else None for cell in found))
     head = (comparison.by, *(loss.replace("_", " ") for loss in losses))
-    return Matrix(Sheet("Mean over seeds, on the split that decides", head, tuple(rows)), tuple(shades))
+    return Matrix(
+        Sheet("Mean over seeds, on the split that decides", head, tuple(rows)), tuple(shades)
+    )

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -17,8 +18,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lossbench.comparison import figures, formats, metrics, tables
+from lossbench.comparison.across_cells import across_data, across_sheets
+from lossbench.comparison.across_figures import across_specifications
 from lossbench.comparison.aggregate import context_data
-from lossbench.comparison.captions import Caption, Choice, captions, choices
+from lossbench.comparison.audit import audit_sheets
+from lossbench.comparison.captions import Caption, Choice, captions, choices, sheet_caption
 from lossbench.comparison.looks import order
 from lossbench.comparison.matrices import Matrix, cross_loss_matrix, shaded
 from lossbench.comparison.notes import measured
@@ -51,7 +55,6 @@ SHEETS: dict[str, Callable[[Comparison, str], Sheet | None]] = {
     "posthoc": tables.posthoc_sheet,
     "overfitting_numbers": tables.overfitting_sheet,
     "label_noise": tables.label_noise_sheet,
-    "gradients": tables.gradient_sheet,
 }
 
 PARTS = {
@@ -62,12 +65,20 @@ PARTS = {
     "calibration": ("Calibration", ("reliability", "scatter")),
     "matrices": ("After training, and under other losses", ("posthoc", "cross_loss")),
     "certainty": ("How sure", ("resolution", "sensitivity", "example_uncertainty")),
-    "audit": ("Audit", ("gradients",)),
+    "audit": ("Audit", ()),
 }
-"""The parts of a context: id, title and the names of what is in them, in order."""
+"""The parts of a context: id, title and the names of what is in them, in order.
+
+Behind these come the tables whose names begin with the id, such as ``audit/equal-for-every``.
+"""
+
+ACROSS = {"across": ("Figures and tables over all cells", ("ranks", "profiles", "aggregates"))}
+"""The part of the section over all cells."""
 
 NO_FIGURES = {"marks", "metrics", "summary"}
 """Entries of a context's data that are no figure."""
+
+Layout = Mapping[str, tuple[str, tuple[str, ...]]]
 
 COMPACT: dict[str, Any] = {"separators": (",", ":")}
 
@@ -167,6 +178,8 @@ def _content(comparison: Comparison) -> dict[str, Any]:
     """What the scripts need that is no context's own: arms, the order of their looks, figures."""
     arms = order(comparison)
     specifications = figures.specifications(comparison)
+    if len(comparison.ranked) > 1:
+        specifications |= across_specifications(comparison.facts, len(comparison.labels))
     del specifications["cross_loss"]  # a table here, whose numbers can be read and searched
     for specification in specifications.values():
         del specification["$schema"]  # a URL that nobody needs here
@@ -201,7 +214,7 @@ def _made_with(comparison: Comparison) -> str:
 def _contents(sections: list[dict[str, Any]]) -> list[tuple[str, str]]:
     """The links on top: the parts of the only cell, or the cells."""
     ends = [("measured", "What was measured"), ("cite", "How to cite")]
-    if len(sections) == 1:
+    if len(sections) == 1:  # the only cell
         return [(part["id"], part["title"]) for part in sections[0]["parts"]] + ends
     return [(section["id"], section["title"]) for section in sections] + ends
 
@@ -214,7 +227,7 @@ def _sections(comparison: Comparison) -> tuple[list[dict[str, Any]], list[dict[s
     plain = {context: _tables(comparison, context) for context in comparison.ranked}
     left = BUDGET - sum(_bytes(comparison, context, each) for context, each in plain.items())
     numbers = Numbers()
-    sections, data = [], []
+    sections, data = _across(comparison, numbers)
     for place, (context, there) in enumerate(plain.items()):
         found = _data(comparison, context) if left > MARKUP else {}
         cost = MARKUP + len(json.dumps(found, **COMPACT))
@@ -226,18 +239,44 @@ def _sections(comparison: Comparison) -> tuple[list[dict[str, Any]], list[dict[s
         sections.append(
             {
                 "id": f"cell{ending}",
-                "data": place,
+                "data": len(data) - 1,
                 "title": context,
                 "grades": _grades(comparison, context),
                 "remarks": remarks(comparison, context) if len(plain) > 1 else [],
                 "cut": not found,
                 "parts": _parts(
-                    comparison, there | _figures(comparison, found), found, numbers, ending
+                    comparison,
+                    PARTS,
+                    there | _figures(comparison, found),
+                    found,
+                    numbers,
+                    ending,
                 ),
                 "gaps": [gap for gap in comparison.gaps if gap.context == context],
             }
         )
     return sections, data
+
+
+def _across(
+    comparison: Comparison, numbers: Numbers
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """The section over all cells and its data; nothing if there is one cell."""
+    there = _named("across", across_sheets(comparison))
+    if not there:
+        return [], []
+    found: dict[str, Any] = dict(across_data(comparison))
+    section = {
+        "id": "all-cells",
+        "data": 0,
+        "title": "Over all cells",
+        "grades": [],
+        "remarks": [],
+        "cut": False,
+        "parts": _parts(comparison, ACROSS, _figures(comparison, found) | there, found, numbers),
+        "gaps": [],
+    }
+    return [section], [found]
 
 
 def _data(comparison: Comparison, context: str) -> dict[str, Any]:
@@ -251,10 +290,18 @@ def _data(comparison: Comparison, context: str) -> dict[str, Any]:
 def _tables(comparison: Comparison, context: str) -> dict[str, Matrix]:
     """The tables that are on the page whatever it weighs, by name."""
     found = {name: make(comparison, context) for name, make in SHEETS.items()}
-    tables = {name: Matrix(sheet) for name, sheet in found.items() if sheet}
-    if "posthoc" in tables:
-        tables["posthoc"] = shaded(tables["posthoc"].sheet, comparison.facts.higher_is_better)
-    return tables
+    there = {name: Matrix(sheet) for name, sheet in found.items() if sheet}
+    if "posthoc" in there:
+        there["posthoc"] = shaded(there["posthoc"].sheet, comparison.facts.higher_is_better)
+    return there | _named("audit", audit_sheets(comparison, context))
+
+
+def _named(part: str, found: list[Sheet]) -> dict[str, Matrix]:
+    """Sheets that have no name of their own by the first three words of their captions."""
+    return {
+        f"{part}/{'-'.join(re.findall('[a-z]+', sheet.caption.lower())[:3])}": Matrix(sheet)
+        for sheet in found
+    }
 
 
 def _figures(comparison: Comparison, found: Mapping[str, Any]) -> dict[str, Any]:
@@ -272,30 +319,33 @@ def _figures(comparison: Comparison, found: Mapping[str, Any]) -> dict[str, Any]
 
 def _parts(
     comparison: Comparison,
+    layout: Layout,
     there: Mapping[str, Any],
     found: Mapping[str, Any],
     numbers: Numbers,
-    ending: str,
+    ending: str = "",
 ) -> list[dict[str, Any]]:
-    """The parts of one context with their items; ``there`` is what there is to show, by name."""
+    """The parts of one section with their items; ``there`` is what there is to show, by name."""
     words = captions(comparison)
     parts = []
-    for part, (title, names) in PARTS.items():
+    for part, (title, listed) in layout.items():
+        names = [name for name in listed if name in there]
+        names += [name for name in there if name.startswith(f"{part}/")]
         items = []
         for name in names:
-            if name not in there:
-                continue
             content = there[name]
             kind = "metrics" if name == "every_metric" else "figure"
-            caption = words[name]
+            caption = words.get(name)
             if isinstance(content, Matrix):
                 kind = "table"
+                caption = sheet_caption(content.sheet, caption)
             word, start = ("Figure", "fig") if kind == "figure" else ("Table", "tab")
+            own = name.rpartition("/")[2].replace("_", "-")
             items.append(
                 Item(
                     kind=kind,
                     name=name,
-                    id=f"{start}-{name.replace('_', '-')}{ending}",
+                    id=f"{start}-{own}{ending}",
                     number=numbers.next(word),
                     caption=caption,
                     choices=choices(name, found.get(name, {})),

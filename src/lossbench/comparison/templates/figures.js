@@ -81,8 +81,11 @@ function topOf(chart) {
   return drawn.reduce((most, values) => Math.max(most, ...values), 0.001);
 }
 
+// The rules at log 2 and log C; over all cells, the bars above the ranks.
 function marksOf(figure) {
   const { marks } = dataOf(figure);
+  if (!marks) return [];
+  if (marks.row) return marks.row.map((row, place) => ({ row, low: marks.low[place], high: marks.high[place] }));
   return [
     { x: marks.half, text: "log 2", side: "right" },
     { x: marks.chance, text: "log C", side: "left" },
@@ -94,7 +97,7 @@ function library() {
   if (!window.vegaEmbed) {
     document.head.append(element("script", {}, document.getElementById("vega").textContent));
   }
-  return window;
+  return window.vegaEmbed;
 }
 
 function theme() {
@@ -113,20 +116,29 @@ function theme() {
   };
 }
 
+// A figure with one line per arm or class is as high as it has lines. Vega-Lite could do that, but
+// warns in the console where the width follows the page.
+function heightOf(own, rows, marks) {
+  if (!own.height.step) return own.height;
+  const { field } = (own.encoding || own.layer.find(({ encoding }) => encoding?.y?.field).encoding).y;
+  const lines = new Set(rows.map((row) => row[field] ?? row.label));
+  marks.forEach(({ row }) => row && lines.add(row));
+  return own.height.step * Math.max(1, lines.size);
+}
+
 async function draw(chart) {
   views.set(chart, null);
   const figure = chart.closest("figure");
   const own = content.specifications[figure.dataset.figure];
+  const [rows, marks] = [rowsOf(chart), marksOf(figure)];
   const specification = {
     ...own,
+    height: heightOf(own, rows, marks),
     params: (own.params || []).map((each) => (each.name === "top" ? { ...each, value: topOf(chart) } : each)),
     config: theme(),
-    datasets: { ...own.datasets, rows: rowsOf(chart), marks: marksOf(figure) },
+    datasets: { ...own.datasets, rows, marks },
   };
-  const { vega, vegaLite, vegaEmbed } = library();
-  // errors only: it warns of every figure that is as high as its rows and as wide as its place
-  const { spec } = vegaLite.compile(specification, { logger: vega.logger(vega.Error) });
-  const { view } = await vegaEmbed(chart, spec, { mode: "vega", renderer: "svg", actions: false });
+  const { view } = await library()(chart, specification, { mode: "vega-lite", renderer: "svg", actions: false });
   chart.querySelector("svg").setAttribute("aria-hidden", "true"); // the chart has its words
   views.set(chart, view);
   chart.view = view;
@@ -136,9 +148,12 @@ function refresh(charts) {
   for (const chart of charts) {
     const view = views.get(chart);
     if (!view) continue;
-    const own = content.specifications[chart.closest("figure").dataset.figure];
+    const figure = chart.closest("figure");
+    const own = content.specifications[figure.dataset.figure];
+    const rows = rowsOf(chart);
+    if (own.height.step) view.height(heightOf(own, rows, marksOf(figure)));
     if ((own.params || []).some(({ name }) => name === "top")) view.signal("top", topOf(chart));
-    view.data("rows", rowsOf(chart)).runAsync();
+    view.data("rows", rows).runAsync();
   }
 }
 

@@ -98,7 +98,23 @@ function differenceWords({ differences }) {
   });
 }
 
+const rankWords = ({ ranks }) => perArm(ranks, {}, ([row]) => `average rank ${row.rank}`);
+
+function aggregateWords({ aggregates }) {
+  return perArm(aggregates, {}, ([row]) => (
+    `interquartile mean ${shortNumber(row.interquartile_mean)}${range(row.low, row.high, shortNumber)}`
+  ));
+}
+
+function profileWords({ profiles }) {
+  return perArm(profiles, {}, (rows) => {
+    const half = rows.find((row) => row.share <= 0.5) || rows[rows.length - 1];
+    return `half of the runs are better than ${shortNumber(half.value)}`;
+  });
+}
+
 const WORDS = {
+  ranks: rankWords, aggregates: aggregateWords, profiles: profileWords,
   differences: differenceWords, losses: lossWords, overfitting: overfittingWords, curves: curveWords,
   recall: recallWords, reliability: reliabilityWords, scatter: scatterWords,
 };
