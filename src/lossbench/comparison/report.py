@@ -377,7 +377,7 @@ def _grades(comparison: Comparison, context: str) -> list[dict[str, Any]]:
 def _bytes(comparison: Comparison, context: str, tables: Mapping[str, Matrix]) -> int:
     """About as many bytes as the words and tables of a section take on the page."""
     rows = [row for table in tables.values() for row in (table.sheet.head, *table.sheet.rows)]
-    cells = sum(len(cell.encode()) + 10 for row in rows for cell in row)
+    cells = sum(len(cell.encode()) + 30 for row in rows for cell in row)
     said = [entry.sentence for entry in comparison.verdicts if entry.context == context]
     said += [gap.sentence for gap in comparison.gaps if gap.context == context]
     return 4000 + cells + sum(2 * len(sentence.encode()) + 40 for sentence in said)
