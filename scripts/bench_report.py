@@ -150,7 +150,9 @@ def main() -> None:
         print(f"{chosen.arms} arms x {chosen.seeds} seeds, {chosen.loads} loads")
         print(f"report.html {report.stat().st_size / 1e6:.2f} MB")
         print(f"compare {wall:.1f} s, of which {own:.1f} s of processor time")
-        for words, times in zip(("words and table", "first figure"), zip(*loads, strict=True)):
+        for words, times in zip(
+            ("words and table", "first figure"), zip(*loads, strict=True), strict=True
+        ):
             spread = f"{min(times):.0f} to {max(times):.0f}"
             print(f"{words}: median {statistics.median(times):.0f} ms ({spread})")
 
