@@ -144,7 +144,7 @@ def _title(comparison: Comparison, context: str, name: str, data: Data) -> dict[
     below = [f"{context}; {seeds} seed{'s' * (seeds != 1)}"]
     arms = len(comparison.ranked[context])
     if name not in ALL_ARMS and arms > MOST_ARMS:
-        below.append(f"{comparison.baseline} and the best of {arms}; the CSV file has all")
+        below.append(f"the first {MOST_ARMS} of {arms} in the table; the CSV file has all")
     if name == "overfitting":
         below.append(SEVERAL_PRIORS if REWEIGHTED in data["losses"]["split"] else ONE_PRIOR)
     if name == "cross_loss":
