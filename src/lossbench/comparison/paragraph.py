@@ -54,9 +54,10 @@ def remarks(comparison: Comparison, context: str) -> list[str]:
     sentences = [
         _answer(comparison, graded, chosen),
         _oracle(graded, chosen),
+        _higher(comparison, graded, chosen),
         *_the_others(comparison, graded, chosen),
         _error_rate(graded),
-        _incomplete(comparison, context),
+        _incomplete(comparison, context, graded),
     ]
     subject = chosen or best_in_mean(comparison, graded)
     if subject and not (graded[NOT_JUDGED] or subject.label == comparison.baseline):
@@ -116,7 +117,7 @@ def _answer(comparison: Comparison, graded: Graded, chosen: Difference | None) -
         names = [chosen.label, *_same(graded, chosen)]
         alike = " (their results are the same on every seed)" if len(names) > 1 else ""
         return (
-            f"Use {formats.listing(names, 'or')}{alike}: better than {baseline} in {measured} by "
+            f"Use {formats.listing(names, 'or')}{alike}: better than {baseline} in {measured}, "
             f"{_size(comparison, chosen)}{_margin(chosen)}."
         )
     if graded[BETTER]:
@@ -184,6 +185,20 @@ def _oracle(graded: Graded, chosen: Difference | None) -> str:
     return ""
 
 
+def _higher(comparison: Comparison, graded: Graded, chosen: Difference | None) -> str:
+    """Which labels have a higher mean than the one recommended, with too little behind it."""
+    if chosen is None:
+        return ""
+    lead = _lead(comparison, chosen)
+    higher = [entry for entry in graded[CANNOT_TELL] if _lead(comparison, entry) > lead]
+    if not higher:
+        return ""
+    return (
+        f"More seeds may change that: {_names(higher)} {'has' if len(higher) == 1 else 'have'} a "
+        f"better mean, but cannot be told from {comparison.baseline} yet."
+    )
+
+
 def _the_others(comparison: Comparison, graded: Graded, chosen: Difference | None) -> list[str]:
     """One sentence for each grade that has labels which were not named yet."""
     named = {chosen.label, *_same(graded, chosen)} if chosen else set()
@@ -212,7 +227,7 @@ def _the_others(comparison: Comparison, graded: Graded, chosen: Difference | Non
     if tested and (alone := graded[NOT_JUDGED]):
         sentences.append(f"Not judged, with one paired seed: {_names(alone)}.")
     if gone := graded[NOT_COMPARED]:
-        sentences.append(f"Not compared: {_names(gone)}; the table below says why.")
+        sentences.append(f"Not compared: {_names(gone)}; the reason stands below.")
     return sentences
 
 
@@ -271,22 +286,23 @@ def _error_rate(graded: Graded) -> str:
     ).replace("%", " %")
 
 
-def _incomplete(comparison: Comparison, context: str) -> str:
+def _incomplete(comparison: Comparison, context: str, graded: Graded) -> str:
     """Which labels lack seeds, and that their means are of the seeds that are left."""
-    gaps = [gap for gap in comparison.gaps if gap.context == context]
-    if not gaps:
+    missing: dict[str, list[str]] = {}
+    said = {entry.label for entry in graded[NOT_COMPARED]}
+    for gap in comparison.gaps:
+        if gap.context != context or gap.label in said:
+            continue
+        seeds = f"seed{'s' * (len(gap.seeds) != 1)} {', '.join(map(str, gap.seeds))}"
+        finished = gap.label in comparison.ranked[context]
+        what = f"{gap.kind} on {seeds}" if finished else "no run finished"
+        missing.setdefault(what, []).append(gap.label)
+    if not missing:
         return ""
-    lost = dict.fromkeys(gap.label for gap in gaps if gap.label not in comparison.ranked[context])
-    told = [f"{label} (no run finished)" for label in lost]
-    told += [
-        f"{gap.label} ({gap.kind} on seed{'s' * (len(gap.seeds) != 1)} "
-        f"{', '.join(map(str, gap.seeds))})"
-        for gap in gaps
-        if gap.label not in lost
-    ]
+    told = [f"{formats.some(names, 4)} ({what})" for what, names in missing.items()]
     return (
-        f"Not all seeds are there: {formats.some(told, 5)}; numbers of these are of the seeds "
-        "that are left, and pairs exist only where both runs do."
+        f"Not all seeds are there: {'; '.join(told[:5])}{'; and so on' * (len(told) > 5)}. Their "
+        "numbers are of the seeds that are left, and pairs exist only where both runs do."
     )
 
 
@@ -333,9 +349,9 @@ def _open_size(comparison: Comparison, entry: Difference) -> str:
 
 
 def _lost(comparison: Comparison, entry: Difference) -> str:
-    """Such as ``; 3 of 5, 2 failed``; "" if every run of the label could be used."""
+    """Such as ``; 3 of 5, 2 failed``; "" if no run of the label failed."""
     counted = comparison.counted(entry.context, entry.label)
-    return "" if counted.isdigit() else f"; {counted}"
+    return f"; {counted}" if " failed" in counted else ""
 
 
 def _names(entries: Sequence[Difference]) -> str:

@@ -82,8 +82,11 @@ def _estimate(comparison: Comparison, runs: pd.DataFrame, tag: str) -> Estimate:
 def _time(comparison: Comparison, runs: pd.DataFrame) -> str:
     """The difference in training time, if it is visible and was measured on one kind of machine."""
     records = [comparison.records[row] for row in runs.index]
-    one_machine = len({repr(record.hardware) for record in records}) == 1
-    if not one_machine or any(isinstance(record, Derived) for record in records):
+    derived = {record.arm for record in records if isinstance(record, Derived)}
+    if derived:  # what is done after training has no time of its own
+        trained = not any(runs.loc[runs["arm"].isin(derived), "label"] == comparison.baseline)
+        return f"It needs no training beyond that of {comparison.baseline}." * trained
+    if len({repr(record.hardware) for record in records}) > 1:
         return ""
     timed = runs.assign(**{SECONDS: [record.seconds for record in records]})
     entry = _estimate(comparison, timed, SECONDS)
