@@ -138,6 +138,7 @@ def test_few_cells_say_what_they_cannot_show(narrow: Path) -> None:
     ranks, tests, _ = across_sheets(found)  # no margin, no Bayesian table
     assert "No critical difference is drawn: with 3 cells it would be 2.71" in ranks.caption
     assert "it is used from 10 cells on" in ranks.caption
+    assert "groups" not in ranks.head
     assert "The Bayesian signed-rank test is left out: it needs a margin" in tests.caption
     assert "0.25 before and 0.75 after Holm" in tests.caption
     assert "marks" not in across_data(found)

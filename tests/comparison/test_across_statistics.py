@@ -224,6 +224,14 @@ def test_the_bayesian_test_is_baycomps() -> None:
         assert found == pytest.approx(expected, abs=0.011)  # three standard errors of 20,000 draws
 
 
+def test_a_sum_on_the_edge_of_the_margin_is_counted_half_in_every_unit() -> None:
+    moved = across.differences(DEMSAR, 0)  # 0.013 + 0.007 misses 2 * 0.01 by rounding
+    whole = across.bayesian_signed_rank(np.rint(moved * 10_000), 100, repetitions=2_000)
+    for sign in (1, -1):
+        found = across.bayesian_signed_rank(sign * moved, 0.01, repetitions=2_000)
+        assert np.array_equal(found[:, ::sign], whole)
+
+
 def test_the_bayesian_test_of_one_cell_is_a_beta_distribution() -> None:
     # the weight w of the prior's 0 is Beta(0.5, 1), with P(w < x) = sqrt(x). Beyond twice the
     # margin, only 0 + 0 is equivalent: better if 1 - w^2 > w^2. Below twice, also 0 + z is:
