@@ -87,16 +87,21 @@ def simulate(scenario: Scenario, studies: int) -> Shares:
 
 def judged(scenario: Scenario, numbers: range, rng: np.random.Generator) -> list[Verdict]:
     """The verdicts on the studies called ``numbers``, each a cell of one comparison."""
-    records = [record for number in numbers for record in study(scenario, f"study {number}", rng)]
+    cells = [study(f"study {number}", drawn(scenario, rng)) for number in numbers]
+    records = [record for cell in cells for record in cell]
     return evaluate(records, baseline="baseline", metric=PRIMARY, by="arm").verdicts
 
 
-def study(scenario: Scenario, cell: str, rng: np.random.Generator) -> Iterator[Record]:
-    """The records of one study: all arms of a seed share its level and its fingerprints."""
+def drawn(scenario: Scenario, rng: np.random.Generator) -> np.ndarray:
+    """(1 + ARMS, seeds) the numbers of one study, the baseline's first."""
     level = rng.normal(0, 3, size=scenario.seeds)
     differences = scenario.draw(rng, scenario.seeds)
     differences[0] += scenario.effect
-    values = 0.7 + UNIT * (level + np.vstack([np.zeros(scenario.seeds), differences]))
+    return 0.7 + UNIT * (level + np.vstack([np.zeros(scenario.seeds), differences]))
+
+
+def study(cell: str, values: np.ndarray) -> Iterator[Record]:
+    """The records of one study: all arms of a seed share their fingerprints."""
     for place, row in enumerate(values):
         arm = f"arm {place}" if place else "baseline"
         for seed, value in enumerate(row):

@@ -74,7 +74,8 @@ def test_a_margin_is_judged_over_the_labels_of_a_cell(study: Path) -> None:
     runs = run_table(read_study(study))
     pairs = pair_runs(runs, read_study(study), baseline="cross_entropy", metric=METRIC, by="arm")
     labels = pairs[["context", "label"]].drop_duplicates()
-    found = differences(pairs, labels, 0.03, higher_is_better=True)
+    found = differences(pairs[::-1], labels, 0.03, higher_is_better=True)
+    assert {entry.seeds for entry in found} == {(0, 1, 2, 3, 4)}  # in whatever order runs are read
     raw = {}
     for entry in found:
         values = paired_by_hand(study, entry.label)

@@ -81,7 +81,8 @@ def paired_t_test(differences: ArrayLike) -> PairedTest:
     """Test that paired ``differences`` (n,) have mean 0: t = mean / (s / sqrt(n)), n - 1 df.
 
     Differences that are equal on all seeds have no spread: p is 1 if they are 0, and 0 if not
-    (the limit of the test; a report has to say that no spread was seen). n < 2 gives NaN.
+    (the limit of the test; a report has to say that no spread was seen). Spreads of rounding errors
+    count as none. n < 2 gives NaN, and so does a difference that is not finite.
     """
     differences = np.asarray(differences, dtype=np.float64)
     n = len(differences)
