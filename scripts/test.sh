@@ -16,6 +16,16 @@ if [ ! -d "$fashion_mnist" ] && command -v apt-get >/dev/null; then
     fi
 fi
 
+if ! command -v chromium chromium-browser google-chrome >/dev/null; then
+    if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+        echo "installing Debian's chromium, in which tests/browser opens the report"
+        (apt-get -qq update && apt-get -qq -y install chromium) >/dev/null ||
+            echo "it could not be installed: tests/browser will fail until there is a chromium"
+    else
+        echo "no chromium: tests/browser will fail until you install it (apt-get install chromium)"
+    fi
+fi
+
 ruff check .
 mypy
 workers=$(python -c "from lossbench.sweeps.launcher import cores; print(cores())")

@@ -223,6 +223,8 @@ def test_paper_has_every_figure_whole_tables_and_no_controls(opened: Opened) -> 
     controls = page.locator("button:visible, input:visible, select:visible")
     assert controls.count() == page.locator("thead button").count()  # the heads of the columns
     assert page.locator("details.grade:not([open])").count() == 0
+    cells = page.locator("td, th")
+    assert cells.evaluate_all("all => all.every(cell => cell.offsetWidth > 0)")
     background = page.evaluate("getComputedStyle(document.body).backgroundColor")
     assert background == "rgb(255, 255, 255)"
     assert page.locator("#fig-losses .key span").count() == 8  # on paper each figure has its key

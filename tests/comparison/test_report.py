@@ -21,6 +21,7 @@ from lossbench.records import read_study
 
 from .synthetic import edit_record, runs_of, write_synthetic_study
 
+FIGURES = {"differences", "recall", "losses", "overfitting", "curves", "reliability", "scatter"}
 METRIC = "test/cls/balanced_accuracy"
 EVIL = "<script>alert(1)</script>"
 
@@ -89,7 +90,8 @@ def test_the_page_is_one_small_file_that_asks_for_nothing(evil: Comparison) -> N
 def test_labels_are_text_and_never_markup(evil: Comparison) -> None:
     text, page = page_of(evil)
     assert EVIL not in text
-    assert len(page.all("script")) == 3  # data, Vega, our own
+    kinds = [attributes.get("id") for attributes in page.all("script")]
+    assert kinds == ["content", "data-0", "data-1", "data-2", "vega", None]
     assert not page.all("b")
     assert EVIL in page.text
     content = json.loads(page.scripts[0])
@@ -100,18 +102,24 @@ def test_labels_are_text_and_never_markup(evil: Comparison) -> None:
 def test_every_figure_has_words_and_every_input_a_label(evil: Comparison) -> None:
     text, page = page_of(evil)
     figures = page.all("figure")
-    names = {figure["data-figure"] for figure in figures}
-    assert names == {"differences", "recall", "losses", "overfitting", "curves", "reliability"}
-    assert len(figures) == 2 * len(names)
-    assert all(len(figure["aria-label"] or "") > 40 for figure in figures)
+    over_cells = {"ranks", "profiles", "aggregates"}
+    assert {figure["data-figure"] for figure in figures} == FIGURES | over_cells
+    assert len(figures) == 2 * len(FIGURES) + len(over_cells)
+    ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    for chart in (a for a in page.all("div") if a.get("role") == "img"):
+        assert {chart["aria-labelledby"], chart["aria-describedby"]} <= set(ids)
     assert text.count("<figcaption>") == len(figures)
-    assert len(re.findall(r"<label><input", text)) == len(page.all("input")) > 0
+    inputs = [a for a in page.all("input") if a.get("type") != "hidden"]
+    assert len(re.findall(r"<label( class=.find.)?>(\w+ )?<input", text)) == len(inputs) > 0
     assert page.all("html") == [{"lang": "en"}]
     names = [attributes["name"] for attributes in page.all("meta") if "name" in attributes]
     assert "viewport" in names
     regions = [a for a in page.all("div") if a.get("class") == "scroll"]
     assert regions
-    assert all(a["tabindex"] == "0" and a["aria-label"] for a in regions)  # keyboard scrolls them
+    assert all(
+        a["tabindex"] == "0" and a["aria-labelledby"] for a in regions
+    )  # keyboard scrolls them
 
 
 def test_verdicts_tables_and_gaps_are_on_the_page(evil: Comparison) -> None:
@@ -131,8 +139,8 @@ def test_verdicts_tables_and_gaps_are_on_the_page(evil: Comparison) -> None:
 def test_the_data_names_every_arm_and_specification(evil: Comparison) -> None:
     _, page = page_of(evil)
     content = json.loads(page.scripts[0])
-    assert len(content["contexts"]) == 2
-    data = content["contexts"][0]
+    across, data, _ = map(json.loads, page.scripts[1:4])
+    assert set(across["ranks"]["arm"]) == set(range(4))
     assert set(data["losses"]["split"]) == {"train", "val", "test", "reweighted"}
     assert set(data["losses"]["arm"]) == set(range(4))
     for name, specification in content["specifications"].items():
@@ -149,18 +157,18 @@ def test_the_data_names_every_arm_and_specification(evil: Comparison) -> None:
 def test_a_page_over_budget_keeps_tables_and_says_so(
     evil: Comparison, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    frame, shown = 23_000, []  # style, script and specifications, whatever the study
-    for budget in (1_000, 40_000, 60_000, 100_000):
+    frame, shown, tables = 70_000, [], []  # style, scripts and specifications, whatever the study
+    for budget in (1_000, 200_000, 400_000):
         monkeypatch.setattr(report, "BUDGET", budget)
         text = report.render(evil, "bundle")
         page = Page(text)
         shown.append(len(page.all("figure")))
-        assert len(page.all("table")) == sum(len(sheets(evil, name)) for name in evil.ranked)
-        assert ("larger than 8 MB" in " ".join(page.text)) == (shown[-1] < 12)
-        if shown[-1]:
+        tables.append(len(page.all("table")))
+        assert ("larger than 8 MB" in " ".join(page.text)) == (budget < 400_000)
+        if budget > 1_000:
             assert len(text.encode()) < budget + frame
-    assert shown == sorted(shown)
-    assert set(shown) == {0, 6, 12}
+    assert shown == [3, 3 + len(FIGURES), 3 + 2 * len(FIGURES)]  # those over all cells are small
+    assert tables == [tables[0], tables[0] + 2, tables[0] + 4]  # every metric, the cross-loss table
 
 
 def test_the_vega_script_is_made_once_and_closes_no_tag(
@@ -256,7 +264,7 @@ def test_no_validation_no_histograms_one_seed(tmp_path: Path) -> None:
     assert found.verdicts[0].word == "not judged"
     assert "There is no validation set" in " ".join(page.text)
     names = {figure["data-figure"] for figure in page.all("figure")}
-    assert names == {"differences", "recall", "curves"}
+    assert names == {"differences", "recall", "curves", "scatter"}
 
 
 def test_neither_torch_nor_evaluation_is_imported(study: Path, tmp_path: Path) -> None:

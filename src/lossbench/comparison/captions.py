@@ -6,7 +6,7 @@ What changes with a choice (how to read it, the numbers in words) is in template
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -169,7 +169,7 @@ def choices(name: str, data: Mapping[str, Sequence[Any]]) -> list[Choice]:
 
 
 def _choice(
-    key: str, words: str, known: Mapping[str, str], found: Sequence[str], preferred: str
+    key: str, words: str, known: Mapping[str, str], found: Iterable[str], preferred: str
 ) -> Choice:
     there = set(found)
     options = [(value, text) for value, text in known.items() if value in there]

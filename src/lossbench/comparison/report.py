@@ -335,10 +335,11 @@ def _parts(
         for name in names:
             content = there[name]
             kind = "metrics" if name == "every_metric" else "figure"
-            caption = words.get(name)
             if isinstance(content, Matrix):
                 kind = "table"
-                caption = sheet_caption(content.sheet, caption)
+                caption = sheet_caption(content.sheet, words.get(name))
+            else:
+                caption = words[name]
             word, start = ("Figure", "fig") if kind == "figure" else ("Table", "tab")
             own = name.rpartition("/")[2].replace("_", "-")
             items.append(
@@ -376,6 +377,7 @@ def _grades(comparison: Comparison, context: str) -> list[dict[str, Any]]:
 def _bytes(comparison: Comparison, context: str, tables: Mapping[str, Matrix]) -> int:
     """About as many bytes as the words and tables of a section take on the page."""
     rows = [row for table in tables.values() for row in (table.sheet.head, *table.sheet.rows)]
-    cells = sum(len(cell.encode()) + 10 for row in rows for cell in row)
-    said = [entry for entry in [*comparison.verdicts, *comparison.gaps] if entry.context == context]
-    return 4000 + cells + sum(2 * len(entry.sentence.encode()) + 40 for entry in said)
+    cells = sum(len(cell.encode()) + 30 for row in rows for cell in row)
+    said = [entry.sentence for entry in comparison.verdicts if entry.context == context]
+    said += [gap.sentence for gap in comparison.gaps if gap.context == context]
+    return 4000 + cells + sum(2 * len(sentence.encode()) + 40 for sentence in said)
