@@ -51,6 +51,11 @@ HEADLINE = (
 )
 
 
+RECALLS_UP_TO = 100
+"""With more classes than this, the recall of each class is in history.csv and the record alone: of
+1,000 classes it would make 3,000 curves, more than TensorBoard's page can hold."""
+
+
 class NonFiniteLossError(RuntimeError):
     """The training loss became NaN or infinite; the message names the loss and the epoch."""
 
@@ -194,7 +199,7 @@ class Recorder(pl.Callback):
         assert self.writer is not None
         epoch = len(self.rows)
         rest = {tag: value for tag, value in metrics.items() if tag not in self.rows[-1]}
-        self.writer.scalars(rest, step=epoch)
+        self.writer.scalars(self._shown(rest), step=epoch)
         for tag, counts in self._histograms("test"):
             self.writer.histogram(tag, counts, LOG10_LOSS_EDGES, step=epoch)
         write_figures(self.writer, self.measured, arrays, self.data, epoch)
@@ -260,7 +265,12 @@ class Recorder(pl.Callback):
     def _write_scalars(self, row: Mapping[str, float], wall_time: float) -> None:
         assert self.writer is not None
         scalars = {tag: value for tag, value in row.items() if tag != "epoch"}
-        self.writer.scalars(scalars, step=int(row["epoch"]), wall_time=wall_time)
+        self.writer.scalars(self._shown(scalars), step=int(row["epoch"]), wall_time=wall_time)
+
+    def _shown(self, scalars: Mapping[str, float | None]) -> dict[str, float | None]:
+        """What of ``scalars`` TensorBoard gets."""
+        every = len(self.data.class_names) <= RECALLS_UP_TO
+        return {tag: value for tag, value in scalars.items() if every or "/recall/" not in tag}
 
     def _write_histogram(
         self, epoch: int, tag: str, counts: torch.Tensor, wall_time: float
