@@ -130,7 +130,9 @@ class LossesPlugin(base_plugin.TBPlugin):
         series = self._provider.list_tensors(
             context, experiment_id=experiment, plugin_name=histogram_metadata.PLUGIN_NAME
         )
-        found = {run: [tag for tag in tags if HISTOGRAM.fullmatch(tag)] for run, tags in series.items()}
+        found = {
+            run: [tag for tag in tags if HISTOGRAM.fullmatch(tag)] for run, tags in series.items()
+        }
         return {run: tags for run, tags in found.items() if tags}
 
     def _labels(

@@ -24,7 +24,8 @@ const state = {
   place: null, // the one that is shown
   view: { split: "val", loss: "cross_entropy", group: "all" },
   data: null, // the distributions of the view, at every epoch
-  epoch: null,
+  epoch: null, // the one that is drawn
+  wanted: Infinity, // the epoch that was asked for: Infinity is the newest, also when there are more
   cumulative: false,
   shown: new Map(), // name of a place -> keys of the arms that are drawn
   filter: "",
@@ -50,7 +51,7 @@ function build() {
   page.heights = html("select", { onchange: chooseHeights },
     html("option", { value: "density" }, "density"), html("option", { value: "cumulative" }, "cumulative"));
   page.slider = html("input", { type: "range", id: "epoch", min: 0, step: 1, oninput: slide });
-  page.epoch = html("output", { for: "epoch" });
+  page.epoch = html("output", { for: "epoch", "aria-live": "off" });
   page.status = html("p", { role: "status" });
   page.filter = html("input", { type: "search", placeholder: "filter arms", "aria-label": "filter arms", oninput: filterArms });
   page.arms = html("ul", { "aria-label": "arms" });
@@ -132,8 +133,7 @@ async function loadView() {
   if (!data) return;
   state.data = data;
   const { epochs } = data;
-  const wanted = state.epoch ?? Infinity;
-  state.epoch = epochs.findLast((epoch) => epoch <= wanted) ?? epochs[0] ?? null;
+  state.epoch = epochs.findLast((epoch) => epoch <= state.wanted) ?? epochs[0] ?? null;
   drawArms();
   update();
 }
@@ -164,7 +164,9 @@ function chooseHeights({ target }) {
 }
 
 function slide({ target }) {
-  state.epoch = state.data.epochs[Number(target.value)];
+  const { epochs } = state.data;
+  state.epoch = epochs[Number(target.value)];
+  state.wanted = state.epoch === epochs.at(-1) ? Infinity : state.epoch;
   update();
 }
 
