@@ -16,13 +16,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-
-from lossbench.evaluation.histograms import LOG10_LOSS_EDGES
-from lossbench.tensorboard.plugin import averages
-from lossbench.tensorboard.plugin.arms import UNLABELLED
-from lossbench.tensorboard.plugin.plugin import FILES, LossesPlugin
-from lossbench.tensorboard.writer import RunWriter
-
 from tests.tensorboard.losses_logs import (
     EDGES,
     HOSTILE,
@@ -38,6 +31,12 @@ from tests.tensorboard.losses_logs import (
     wait_for_runs,
     write,
 )
+
+from lossbench.evaluation.histograms import LOG10_LOSS_EDGES
+from lossbench.tensorboard.plugin import averages
+from lossbench.tensorboard.plugin.arms import UNLABELLED
+from lossbench.tensorboard.plugin.plugin import FILES, LossesPlugin
+from lossbench.tensorboard.writer import RunWriter
 
 ROOT = Path(__file__).parents[2]
 LOG2 = math.log10(math.log(2))
@@ -205,6 +204,7 @@ def test_the_entry_point_of_the_package_is_the_plugin_and_needs_neither_torch_no
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     ((name, value),) = project["entry-points"]["tensorboard_plugins"].items()
     assert EntryPoint(name, value, "tensorboard_plugins").load() is LossesPlugin
-    code = f"import sys, {value.partition(':')[0]}; print({{'torch', 'tensorflow'}} & set(sys.modules))"
+    module = value.partition(":")[0]
+    code = f"import sys, {module}; print({{'torch', 'tensorflow'}} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"

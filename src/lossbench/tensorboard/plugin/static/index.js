@@ -13,7 +13,7 @@ const WORDS = {
   },
   group: { all: "all classes", head: "head classes", mid: "mid classes", tail: "tail classes" },
 };
-const AXIS_ENDS = [0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1];
+const AXIS_ENDS = [0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.8, 1];
 const SHOWN_AT_FIRST = 8; // more lines than that cannot be told apart
 const NO_DATA = "No loss histograms here yet. lossbench writes them at the end of each epoch: train "
   + "something (lossbench train), or start TensorBoard on a folder with runs (lossbench board, or "
@@ -330,7 +330,7 @@ function drawTable() {
   const heads = ["arm", "seeds", `median${unit}`, `95th percentile${unit}`, ...(shares ? ["above log 2"] : [])];
   const rows = chosen().map((row) => tableRow(row, shares, heads.length));
   page.table.replaceChildren(rows.length === 0 ? html("p", {}, "Choose an arm in the list to see it.") : html("table", {},
-    html("caption", {}, `${title()}. From the histograms, interpolated within a bin.`),
+    html("caption", {}, `${title()}, from the histograms`),
     html("thead", {}, html("tr", {}, ...heads.map((head) => html("th", { scope: "col" }, head)))),
     html("tbody", {}, ...rows)));
 }
