@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 from scipy.special import ndtr
 
+from lossbench.comparison.posthoc import TAGS
+
 EDGES = np.linspace(-8, 2, 101)
 BINS = 15
 VIEWS = ("raw", "adjusted")
@@ -30,13 +32,15 @@ def write_synthetic_study(
     epochs: int = 15,
     noise: float = 0.01,
     validation: bool = True,
+    methods: Sequence[str] = (),
     configure: Callable[[str], dict[str, Any]] = lambda arm: {},
 ) -> Path:
     """Write a study of ``arms`` (label -> effect on balanced accuracy) x ``cells`` x ``seeds``.
 
     A seed moves all arms alike (block effect) and every run by ``noise``. The files are those of
     a finished run; only the numbers are drawn, from (cell, arm, seed). ``configure(arm)`` is
-    merged into the run's config.yaml. Returns ``folder``, which is the study's folder.
+    merged into the run's config.yaml. ``methods`` are the post-hoc methods that were measured,
+    each better by 0.01 than the run as trained. Returns ``folder``, which is the study's folder.
     """
     counts = np.maximum(1, 1000 * 100.0 ** (-np.arange(classes) / (classes - 1))).astype(int)
     for cell in cells:
@@ -49,6 +53,7 @@ def write_synthetic_study(
                 level = 0.7 + effect + noise_of("block", cell, seed) * 0.03
                 level += noise * noise_of(cell, arm, seed)
                 record = _record(folder.name, arm, cell, seed, counts, level, validation)
+                record["metrics"] |= _posthoc(record["metrics"], methods)
                 _write_run(folder, record, stored[seed % 3], epochs, configure(arm))
     return folder
 
@@ -158,6 +163,18 @@ def _metrics(split: str, names: Sequence[str], level: float) -> dict[str, float 
     return found
 
 
+def _posthoc(
+    metrics: Mapping[str, float | None], methods: Sequence[str]
+) -> dict[str, float | None]:
+    return {
+        f"{split}/posthoc_{method}/{name}": (metrics[f"{split}/{tail}"] or 0) + 0.01
+        for split in ("val", "test")
+        for method in methods
+        for name, tail in TAGS.items()
+        if f"{split}/{tail}" in metrics
+    }
+
+
 def _arrays(
     effect: float, counts: np.ndarray, rng: np.random.Generator, validation: bool
 ) -> Arrays:
@@ -169,6 +186,9 @@ def _arrays(
         centres -= 1.0 if split == "train" else 0.0
         for loss in ("cross_entropy", "objective"):
             arrays[f"histogram/{loss}/{split}"] = _histogram(sizes, centres, rng)
+        counts_of_all = arrays[f"histogram/cross_entropy/{split}"]
+        missed = rng.binomial(counts_of_all, np.clip((np.arange(102) - 60) / 30, 0, 1))
+        arrays[f"histogram/cross_entropy_of_errors/{split}"] = missed
         if split != "train":
             arrays |= _judged(split, sizes, effect, rng)
     return arrays
@@ -195,6 +215,8 @@ def _judged(split: str, sizes: np.ndarray, effect: float, rng: np.random.Generat
         bins[filled, 1] = ((np.arange(BINS) + 0.5) / BINS)[filled]
         bins[filled, 2] = np.clip(bins[filled, 1] - gap, 0, 1)
         found[f"reliability/{split}/{view}"] = bins
+    calibrated = bins + np.array([0, 0, 0.02])  # from the adjusted view, the last one
+    found[f"posthoc/temperature/reliability/{split}"] = calibrated
     return found
 
 

@@ -26,13 +26,12 @@ def data_of(study: Path) -> tuple[list[Record], dict[str, Any]]:
     return records, context_data(found, context)
 
 
-def line_of(losses: dict[str, list], arm: int, split: str) -> np.ndarray:
+def line_of(
+    losses: dict[str, list], arm: int, split: str, group: str = "all", outcome: str = "all"
+) -> np.ndarray:
     """One histogram of the page on the full grid of 102 bins."""
-    (place,) = [
-        i
-        for i, found in enumerate(zip(losses["arm"], losses["split"], strict=True))
-        if found == (arm, split)
-    ]
+    rows = zip(*(losses[name] for name in ("arm", "split", "group", "outcome")), strict=True)
+    place = list(rows).index((arm, split, group, outcome))
     full = np.zeros(102)
     start, values = losses["first"][place], losses["values"][place]
     full[start : start + len(values)] = values

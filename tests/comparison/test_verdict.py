@@ -10,6 +10,7 @@ from lossbench.comparison import formats
 from lossbench.comparison.compare import evaluate
 from lossbench.comparison.metrics import facts
 from lossbench.comparison.pairing import Difference
+from lossbench.comparison.statistics import sensitivity_of
 from lossbench.comparison.verdict import headline, judge, verdict
 from lossbench.errors import InputError
 from lossbench.records import read_study
@@ -28,6 +29,14 @@ CLEAR = Difference(
     p=0.0001,
     holm_p=0.0004,
     n=5,
+    values=(0.058, 0.066, 0.051, 0.062, 0.068),
+    seeds=(0, 1, 2, 3, 4),
+    simultaneous=(0.046, 0.076),
+    sensitivity=sensitivity_of([0.058, 0.066, 0.051, 0.062, 0.068], higher_is_better=True),
+    margin=None,
+    equivalence_p=float("nan"),
+    detectable=0.017,
+    seeds_needed=3,
     matched="subset, init, batches",
     refused={},
 )

@@ -6,30 +6,51 @@ their place in `Comparison.labels`. Numbers keep four significant digits; NaN be
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from lossbench.comparison import metrics
+from lossbench.comparison import loss_lines, metrics
+from lossbench.comparison.columns import Columns, append, plain
+from lossbench.comparison.cross_loss import cross_loss
+from lossbench.comparison.every_metric import every_metric
 from lossbench.records import Record
 
 if TYPE_CHECKING:
     from lossbench.comparison.compare import Comparison
 
-Arrays = dict[str, np.ndarray]
-Columns = dict[str, list[Any]]
+LOSS_SPLITS = loss_lines.SPLITS
+REWEIGHTED = loss_lines.REWEIGHTED
+RELIABILITY = {
+    "raw": "reliability/{split}/raw",
+    "adjusted": "reliability/{split}/adjusted",
+    "temperature": "posthoc/temperature/reliability/{split}",
+}
+VIEWS = tuple(RELIABILITY)
+"""The logits as deployed, adjusted to the class prior of the split, scaled by a temperature."""
 
-LOSS_SPLITS = ("train", "val", "test")
-REWEIGHTED = "reweighted"
-VIEWS = ("raw", "adjusted")
+CALIBRATION = {
+    "raw": "cal/expected_calibration_error",
+    "adjusted": "cal_adjusted/expected_calibration_error",
+}
 MOST_EPOCHS = 60
 MOST_CLASSES = 30
 
 
 def context_data(comparison: Comparison, context: str) -> dict[str, Any]:
-    """The data of every figure of one context; a figure without data has no entry."""
+    """The data of every figure of one context; a figure without data has no entry.
+
+    Every entry but ``marks`` and ``metrics`` has columns of one length. It is computed once, for
+    all that is written. Raises `DamagedRecordError` if a file of a record cannot be read.
+    """
+    if context not in comparison.figure_data:
+        comparison.figure_data[context] = _context_data(comparison, context)
+    return comparison.figure_data[context]
+
+
+def _context_data(comparison: Comparison, context: str) -> dict[str, Any]:
     runs = comparison.done[context]
     number = {label: place for place, label in enumerate(comparison.labels)}
     members = {
@@ -38,22 +59,50 @@ def context_data(comparison: Comparison, context: str) -> dict[str, Any]:
     }
     first = next(iter(members.values()))[0]
     split = "val" if comparison.split == "val" else "test"
-    names = [f"histogram/cross_entropy/{name}" for name in LOSS_SPLITS]
-    names += [f"reliability/{split}/{view}" for view in VIEWS]
-    arrays = {arm: [record.arrays(names) for record in records] for arm, records in members.items()}
+    losses, reliability = _from_arrays(members, split)
+    described, words = every_metric(comparison, context, number)
     data = {
         "differences": _differences(comparison, context, number),
-        "losses": _losses(arrays, first),
+        "losses": losses,
         "curves": _curves(members, comparison.metric),
         "recall": _recall(runs, number, first, split),
-        "reliability": _reliability(arrays, split),
+        "reliability": reliability,
+        "scatter": _scatter(comparison, context, number),
+        "cross_loss": cross_loss(runs, members, comparison.labels, split),
+        "every_metric": described,
     }
-    found = {name: columns for name, columns in data.items() if columns}
-    return found | {"marks": _marks(len(first.class_names))}
+    found: dict[str, Any] = {name: columns for name, columns in data.items() if columns}
+    return found | {"metrics": words, "marks": _marks(len(first.class_names))}
+
+
+def _from_arrays(members: dict[int, list[Record]], split: str) -> tuple[Columns, Columns]:
+    """The loss histograms and the reliability bins; every record's file is read once."""
+    views = {view: key.format(split=split) for view, key in RELIABILITY.items()}
+    names = [*loss_lines.ARRAYS, *views.values()]
+    losses: Columns = {}
+    reliability: Columns = {}
+    for arm, records in members.items():
+        lines = loss_lines.LossLines()
+        bins: dict[str, list[np.ndarray]] = {view: [] for view in views}
+        for record in records:
+            arrays = record.arrays(names)
+            lines.add(record, arrays)
+            for view, key in views.items():
+                if key in arrays:
+                    bins[view].append(arrays[key])
+        lines.write(losses, arm)
+        for view, stored in bins.items():
+            if stored:
+                _write_reliability(reliability, arm, view, np.asarray(stored))
+    return losses, reliability
 
 
 def _differences(comparison: Comparison, context: str, number: dict[str, int]) -> Columns:
-    """Mean paired difference and Holm interval of every label with a pair, in table order."""
+    """Mean paired difference of every label with a pair, in table order.
+
+    ``low`` and ``high`` are the Holm interval, ``simultaneous_low`` and ``_high`` the one that
+    holds for all labels together; ``points`` are the differences of the single seeds.
+    """
     entries = {entry.label: entry for entry in comparison.differences if entry.context == context}
     shown = [entries[label] for label in comparison.ranked[context] if label in entries]
     shown = [entry for entry in shown if entry.n]
@@ -61,48 +110,39 @@ def _differences(comparison: Comparison, context: str, number: dict[str, int]) -
         return {}
     return {
         "arm": [number[entry.label] for entry in shown],
-        "mean": _plain(entry.mean for entry in shown),
-        "low": _plain(entry.low for entry in shown),
-        "high": _plain(entry.high for entry in shown),
+        "mean": plain(entry.mean for entry in shown),
+        "low": plain(entry.low for entry in shown),
+        "high": plain(entry.high for entry in shown),
+        "simultaneous_low": plain(entry.simultaneous[0] for entry in shown),
+        "simultaneous_high": plain(entry.simultaneous[1] for entry in shown),
+        "points": [plain(entry.values) for entry in shown],
     }
 
 
-def _losses(arrays: dict[int, list[Arrays]], first: Record) -> Columns:
-    """Fractions of samples per bin of log10(cross-entropy), seeds summed, one entry per line.
+def scatter_metric(comparison: Comparison) -> str:
+    """The metric that stands against calibration: the one that decides.
 
-    ``values`` begin at bin ``first`` of 102 (underflow, 100 bins, overflow). Where the training
-    prior is not the test prior, the line ``reweighted`` is train with each class weighted to the
-    test prior: sum_c prior_c h_c / n_c over the classes that were trained on.
+    Where that is itself the calibration error, balanced accuracy of its split.
     """
-    lines: Columns = {"arm": [], "split": [], "first": [], "values": []}
-    train, test = (np.asarray(first.priors.get(split) or []) for split in ("train", "test"))
-    shifted = train.shape == test.shape and not np.allclose(train, test, atol=1e-6)
-    for arm, runs in arrays.items():
-        for split in LOSS_SPLITS:
-            key = f"histogram/cross_entropy/{split}"
-            counts = [run[key] for run in runs if key in run]
-            if not counts:
+    split, _, rest = comparison.metric.partition("/")
+    return f"{split}/cls/balanced_accuracy" if rest in CALIBRATION.values() else comparison.metric
+
+
+def _scatter(comparison: Comparison, context: str, number: dict[str, int]) -> Columns:
+    """The metric that decides against expected calibration error: means and 95 % t-intervals."""
+    columns: Columns = {}
+    tag = scatter_metric(comparison)
+    for label in comparison.ranked[context]:
+        for view, rest in CALIBRATION.items():
+            accuracy = comparison.cells.get((context, label, tag))
+            error = comparison.cells.get((context, label, f"{comparison.split}/{rest}"))
+            if not accuracy or not error or np.isnan([accuracy["mean"], error["mean"]]).any():
                 continue
-            total = np.sum(counts, axis=0)
-            _add_line(lines, arm, split, total.sum(axis=0))
-            if split == "train" and shifted:
-                sizes = total.sum(axis=1, keepdims=True)
-                weights = test[:, None] * (sizes > 0)
-                _add_line(
-                    lines, arm, REWEIGHTED, (weights * total / np.maximum(sizes, 1)).sum(axis=0)
-                )
-    return lines if lines["arm"] else {}
-
-
-def _add_line(lines: Columns, arm: int, split: str, counts: np.ndarray) -> None:
-    filled = np.flatnonzero(counts)
-    if not filled.size:
-        return
-    start, end = filled[0], filled[-1] + 1
-    lines["arm"].append(arm)
-    lines["split"].append(split)
-    lines["first"].append(int(start))
-    lines["values"].append(_plain(counts[start:end] / counts.sum()))
+            append(columns, arm=number[label], view=view)
+            for name, cell in (("accuracy", accuracy), ("calibration", error)):
+                mean, low, high = plain(cell[end] for end in ("mean", "low", "high"))
+                append(columns, **{name: mean, f"{name}_low": low, f"{name}_high": high})
+    return columns
 
 
 def _marks(classes: int) -> dict[str, float]:
@@ -131,9 +171,9 @@ def _curves(members: dict[int, list[Record]], metric: str) -> Columns:
             columns["arm"] += [arm] * len(epochs)
             columns["curve"] += [words] * len(epochs)
             columns["epoch"] += epochs.astype(int).tolist()
-            columns["mean"] += _plain(mean)
-            columns["low"] += _plain(mean - error)
-            columns["high"] += _plain(mean + error)
+            columns["mean"] += plain(mean)
+            columns["low"] += plain(mean - error)
+            columns["high"] += plain(mean + error)
     return columns if columns["arm"] else {}
 
 
@@ -174,7 +214,7 @@ def _recall(runs: pd.DataFrame, number: dict[str, int], first: Record, split: st
             continue
         columns["arm"] += [number[str(label)]] * len(groups)
         columns["class"] += names
-        columns["recall"] += _plain(_defined_mean(recalls[classes]) for classes in groups)
+        columns["recall"] += plain(_defined_mean(recalls[classes]) for classes in groups)
     return columns
 
 
@@ -189,27 +229,17 @@ def _defined_mean(values: np.ndarray) -> float:
     return float(defined.mean()) if defined.size else np.nan
 
 
-def _reliability(arrays: dict[int, list[Arrays]], split: str) -> Columns:
-    """Mean confidence, accuracy and share of samples per bin, seeds put together by count."""
-    columns: Columns = {"arm": [], "view": [], "confidence": [], "accuracy": [], "share": []}
-    for arm, runs in arrays.items():
-        for view in VIEWS:
-            key = f"reliability/{split}/{view}"
-            stored = [run[key] for run in runs if key in run]
-            if not stored:
-                continue
-            bins = np.nan_to_num(np.asarray(stored))
-            counts = bins[:, :, 0].sum(axis=0)
-            filled = counts > 0
-            sums = (bins[:, :, 1:] * bins[:, :, :1]).sum(axis=0)[filled]
-            confidence, accuracy = (sums / counts[filled, None]).T
-            columns["arm"] += [arm] * int(filled.sum())
-            columns["view"] += [view] * int(filled.sum())
-            columns["confidence"] += _plain(confidence)
-            columns["accuracy"] += _plain(accuracy)
-            columns["share"] += _plain(counts[filled] / counts.sum())
-    return columns if columns["arm"] else {}
+def _write_reliability(columns: Columns, arm: int, view: str, bins: np.ndarray) -> None:
+    """Append mean confidence, accuracy and share of samples of the filled bins.
 
-
-def _plain(values: Iterable[float]) -> list[float | None]:
-    return [float(f"{value:.4g}") if np.isfinite(value) else None for value in values]
+    ``bins`` (runs, 15, 3) hold count, mean confidence and accuracy; seeds are put together by
+    count.
+    """
+    bins = np.nan_to_num(bins)
+    counts = bins[:, :, 0].sum(axis=0)
+    filled = counts > 0
+    sums = (bins[:, :, 1:] * bins[:, :, :1]).sum(axis=0)[filled]
+    confidence, accuracy = (sums / counts[filled, None]).T
+    rows = {"confidence": confidence, "accuracy": accuracy, "share": counts[filled] / counts.sum()}
+    for place in zip(*(plain(column) for column in rows.values()), strict=True):
+        append(columns, arm=arm, view=view, **dict(zip(rows, place, strict=True)))

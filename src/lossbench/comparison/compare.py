@@ -13,6 +13,8 @@ import pandas as pd
 from lossbench.comparison import metrics
 from lossbench.comparison.metrics import Metric, split_of
 from lossbench.comparison.pairing import Difference, differences, pair_runs
+from lossbench.comparison.paragraph import overall, paragraph
+from lossbench.comparison.posthoc import Derived
 from lossbench.comparison.table import (
     Gap,
     balanced_validation,
@@ -35,6 +37,7 @@ class Comparison:
     context, label and metric (see `summarise`). ``ranked`` gives the labels of every context: the
     baseline, then the best first. ``gaps`` are runs that could not be used, ``notes`` says why a
     context has no differences. ``labels`` are all of them, in one order for all figures.
+    ``figure_data`` keeps what `aggregate.context_data` has computed.
     """
 
     records: Sequence[Record]
@@ -49,7 +52,9 @@ class Comparison:
     verdicts: list[Verdict]
     gaps: list[Gap]
     notes: dict[str, str]
+    margin: float | None = None
     files: list[Path] = field(default_factory=list)
+    figure_data: dict[str, dict[str, Any]] = field(default_factory=dict, repr=False)
 
     @cached_property
     def done(self) -> dict[str, pd.DataFrame]:
@@ -89,12 +94,34 @@ class Comparison:
         """The verdicts in one sentence."""
         return headline(self.verdicts, self.baseline, self.facts, self.where)
 
+    def counted(self, context: str, label: str) -> str:
+        """The finished runs of ``label``: ``5``, or ``3 of 5, 2 failed`` where some are missing."""
+        count = self.cells[context, label, self.metric]["n"]
+        lost: dict[str, int] = {}
+        for gap in self.gaps:
+            if (gap.context, gap.label) == (context, label):
+                lost[gap.kind] = lost.get(gap.kind, 0) + len(gap.seeds)
+        if not lost:
+            return str(count)
+        reasons = (f"{number} {kind}" for kind, number in lost.items())
+        return ", ".join([f"{count} of {count + sum(lost.values())}", *reasons])
+
+    def paragraph(self, context: str) -> str:
+        """Which label to use in ``context``, how sure that is, and what it costs, in words."""
+        return paragraph(self, context)
+
+    @property
+    def overall(self) -> str:
+        """The grades over all contexts in words; "" where there is only one."""
+        return overall(self)
+
 
 def compare(
     records: Sequence[Record],
     *,
     baseline: str = "cross_entropy",
     metric: str = metrics.PRIMARY,
+    margin: float | None = None,
     by: str = "arm",
     out: Path,
 ) -> Comparison:
@@ -102,13 +129,14 @@ def compare(
 
     ``by`` is what is compared (arm, loss or model), ``baseline`` the one that all others are
     paired with, ``metric`` the tag that decides. Every other metric is described, not judged.
+    ``margin`` is the smallest difference in ``metric`` that matters, in its unit (None: not said).
 
     Raises `InputError`, with nothing written, if no run is finished, if ``by``, ``baseline`` or
     ``metric`` is unknown, or if runs share seeds but none is paired.
     """
     from lossbench.comparison import export, report
 
-    comparison = evaluate(records, baseline=baseline, metric=metric, by=by)
+    comparison = evaluate(records, baseline=baseline, metric=metric, by=by, margin=margin)
     out.mkdir(parents=True, exist_ok=True)
     comparison.files.append(export.write_csv(comparison, out / "results.csv"))
     comparison.files.append(export.write_markdown(comparison, out / "results.md"))
@@ -116,7 +144,14 @@ def compare(
     return comparison
 
 
-def evaluate(records: Sequence[Record], *, baseline: str, metric: str, by: str) -> Comparison:
+def evaluate(
+    records: Sequence[Record],
+    *,
+    baseline: str,
+    metric: str,
+    by: str,
+    margin: float | None = None,
+) -> Comparison:
     """What `compare` computes, without writing anything."""
     runs = run_table(records, by)
     fact = metrics.check(metric, metric_tags(runs), by)
@@ -128,10 +163,12 @@ def evaluate(records: Sequence[Record], *, baseline: str, metric: str, by: str) 
     places = done[["context", "label"]].drop_duplicates()
     with_baseline = places.loc[places["label"] == baseline, "context"]
     judged = places[(places["label"] != baseline) & places["context"].isin(with_baseline)]
-    found = differences(pairs, judged)
+    found = differences(pairs, judged, margin, higher_is_better=fact.higher_is_better)
     ranked = _rank(summary[summary["metric"] == metric], baseline, found, fact)
     found.sort(key=lambda entry: ranked[entry.context].index(entry.label))
     where = where_measured(split_of(metric), records)
+    gaps = find_gaps(runs, metric)
+    lost = [_lost(entry, gaps, baseline, records) for entry in found]
     return Comparison(
         records=records,
         study=records[0].study,
@@ -142,9 +179,13 @@ def evaluate(records: Sequence[Record], *, baseline: str, metric: str, by: str) 
         summary=summary,
         ranked=ranked,
         differences=found,
-        verdicts=[verdict(entry, baseline, fact, where) for entry in found],
-        gaps=find_gaps(runs, metric),
+        verdicts=[
+            verdict(entry, baseline, fact, where, reason)
+            for entry, reason in zip(found, lost, strict=True)
+        ],
+        gaps=gaps,
         notes=_notes(ranked, baseline),
+        margin=margin,
     )
 
 
@@ -179,6 +220,20 @@ def _rank(
     for row in sorted(means.to_dict("records"), key=place):
         ranked.setdefault(row["context"], []).append(row["label"])
     return {context: ranked[context] for context in dict.fromkeys(means["context"])}
+
+
+def _lost(entry: Difference, gaps: Sequence[Gap], baseline: str, records: Sequence[Record]) -> str:
+    """Which runs of ``entry`` could not be used, and if it has no pair for that, why; or ""."""
+    if entry.n == 0 and entry.refused:
+        return ""
+    concerned = [gap for gap in gaps if gap.context == entry.context]
+    own = [gap for gap in concerned if gap.label == entry.label]
+    if entry.n:
+        return "; ".join(gap.sentence for gap in own)
+    told = [gap.sentence for gap in own or concerned if gap.label in (entry.label, baseline)]
+    if any(isinstance(record, Derived) and record.arm == entry.label for record in records):
+        told.append("post-hoc methods are measured in fewer metrics than training")
+    return "; ".join(told)
 
 
 def _notes(ranked: dict[str, list[str]], baseline: str) -> dict[str, str]:

@@ -36,13 +36,13 @@ def write_csv(comparison: Comparison, path: Path) -> Path:
 def write_markdown(comparison: Comparison, path: Path) -> Path:
     """Write the verdicts, the tables of every context, and what could not be used."""
     lines = [f"# {escape(comparison.study)}", "", escape(comparison.headline), ""]
+    if comparison.overall:
+        lines += [escape(comparison.overall), ""]
     for context in comparison.ranked:
-        lines += [f"## {escape(context)}", ""]
+        lines += [f"## {escape(context)}", "", escape(comparison.paragraph(context)), ""]
         sentences = [entry.sentence for entry in comparison.verdicts if entry.context == context]
         lines += [f"- {escape(sentence)}" for sentence in sentences]
         lines += [""] * bool(sentences)
-        if context in comparison.notes:
-            lines += [f"{escape('Here is ' + comparison.notes[context])}.", ""]
         for sheet in sheets(comparison, context):
             lines += _table(sheet)
     remarks = [f"{gap.context}: {gap.sentence}" for gap in comparison.gaps]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from lossbench.comparison.statistics import ALPHA
 
@@ -52,7 +52,7 @@ def _signed(value: float, decimals: int) -> str:
         return UNDEFINED
     if decimals == 9 and _vanishes(value, decimals):
         return f"{value:+.1e}"
-    return f"{value:+.{decimals}f}"
+    return f"{round(value, decimals) + 0.0:+.{decimals}f}"  # no minus before a printed 0
 
 
 def p_value(p: float) -> str:
@@ -73,7 +73,42 @@ def seeds(count: int) -> str:
     return f"{count} paired seed{'s' * (count != 1)}"
 
 
-def listing(names: Iterable[str]) -> str:
+def listing(names: Iterable[str], word: str = "and") -> str:
     """``a``, ``a and b``, ``a, b and c``."""
     *most, last = list(names)
-    return f"{', '.join(most)} and {last}" if most else last
+    return f"{', '.join(most)} {word} {last}" if most else last
+
+
+def some(names: Sequence[str], most: int = 6) -> str:
+    """`listing` of ``names``; of more than ``most`` the first, and how many more there are."""
+    if len(names) <= most:
+        return listing(names)
+    return f"{', '.join(names[: most - 1])} and {len(names) - most + 1} more"
+
+
+def margin(value: float | None) -> str:
+    """A margin as it was declared: ``0.01``."""
+    return UNDEFINED if value is None else f"{value:g}"
+
+
+def more_seeds(counts: Sequence[int | None]) -> str:
+    """``About 3 more seeds``, ``About 3 to 12 more seeds``; None stands for over 1,000."""
+    known = [count for count in counts if count is not None]
+    if not known:
+        return "More than 1,000 seeds"
+    least, most = min(known), max(known)
+    if len(known) < len(counts):
+        return f"From {least} to more than 1,000 more seeds"
+    seeds = f"{least} to {most}" if least < most else str(least)
+    return f"About {seeds} more seed{'s' * (seeds != '1')}"
+
+
+def interval(bounds: tuple[float, float]) -> str:
+    """Signed bounds, ``+0.010 to +0.083``; a dash where they are undefined."""
+    _, low, high = difference(0.0, *bounds)
+    return UNDEFINED if low == UNDEFINED else f"{low} to {high}"
+
+
+def one_line(*sentences: str) -> str:
+    """The sentences that are not empty, on one line whatever is in the labels."""
+    return " ".join(" ".join(sentences).split())

@@ -34,13 +34,31 @@ def measured(comparison: Comparison) -> list[str]:
         "Differences are judged by a paired t-test over seeds, with Holm's correction for the "
         "number of comparisons in a cell. A Holm interval is the t-interval at the level at which "
         "Holm's rule judged the comparison: it excludes 0 exactly when Holm's p is below 0.05, "
-        "and each one covers its own difference with at least 95 %.",
+        "and each one covers its own difference with at least 95 %. Simultaneous intervals (t, at "
+        "0.05 over the number of comparisons) hold all together with 95 %: sizes are claimed with "
+        "them.",
+        _margin(comparison),
         "Cross-entropy is one yardstick for all: the negative log-likelihood, in nats, of the "
         "logits as deployed, whatever a run was trained with. Prior-adjusted numbers use logits "
         "moved from the training prior to the prior of the split.",
         *_gradient(done),
         _made_with(comparison),
     ]
+
+
+def _margin(comparison: Comparison) -> str:
+    if comparison.margin is None:
+        return (
+            "No margin is declared (margin=), so no difference is called too small to matter, and "
+            "seeds needed are those for a difference of the size seen."
+        )
+    return (
+        f"The margin is {comparison.margin:g} in {comparison.facts.name}: no relevant difference "
+        "means that two one-sided paired t-tests with Holm's correction show it to be smaller "
+        "either way. Seeds needed are those for a difference of the margin. "
+        "At most 5 % of studies call any such difference irrelevant wrongly, beside the 5 % of "
+        "better and worse."
+    )
 
 
 def _validation(records: Sequence[Record]) -> str:
@@ -72,7 +90,7 @@ def _pairing(comparison: Comparison) -> str:
     matched = {entry.matched for entry in comparison.differences if entry.n}
     if not matched:
         return f"A pair shares cell, seed and the fingerprints {required}; there is none here."
-    found = matched.pop() if len(matched) == 1 else "as the table of differences says"
+    found = matched.pop() if len(matched) == 1 else "as the tables say"
     return f"A pair shares cell, seed and the fingerprints {required}. Equal in the pairs: {found}."
 
 

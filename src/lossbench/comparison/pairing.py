@@ -8,6 +8,7 @@ have to match too, unless the two regimes differ (DESIGN.md, Pairing).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,6 +16,7 @@ import numpy as np
 import pandas as pd
 
 from lossbench.comparison import statistics
+from lossbench.comparison.statistics import ALPHA, PairedTest, Sensitivity
 from lossbench.comparison.table import FINGERPRINTS, finished
 from lossbench.config import regime_words
 from lossbench.errors import InputError
@@ -32,9 +34,20 @@ class Difference:
     """The paired difference of one label to the baseline in one context.
 
     ``mean`` (label minus baseline), ``standard_error``, ``p`` and ``n`` are those of the paired
-    t-test; ``holm_p``, ``low`` and ``high`` are judged together with the other labels of the
-    context. ``matched`` names the fingerprints that were equal in every pair. ``refused`` maps a
-    reason to the seeds that were not compared for it.
+    t-test of ``values``, the differences on ``seeds`` (ascending). ``holm_p``, ``low`` and
+    ``high`` are judged together with the other labels of the context; the bounds exclude 0 exactly
+    when ``holm_p`` is below alpha. ``simultaneous`` (low, high) holds the true difference in all
+    labels of the context together with 95 %. ``sensitivity`` shows other assumptions.
+
+    ``equivalence_p`` tests that the difference is smaller than ``margin`` either way, by Holm over
+    the labels of the context; NaN without a margin. ``detectable`` is the smallest true difference
+    that these seeds would have shown with 80 % power at level alpha / k (k labels with a p), with
+    the spread seen. ``seeds_needed`` are the seeds in all that would show, likewise, a difference
+    of the size of the margin, or without one of the size seen; None if more than 1,000. Where no
+    spread was seen they are NaN and None.
+
+    ``matched`` names the fingerprints that were equal in every pair. ``refused`` maps a reason to
+    the seeds that were not compared for it.
     """
 
     context: str
@@ -46,6 +59,14 @@ class Difference:
     p: float
     holm_p: float
     n: int
+    values: tuple[float, ...]
+    seeds: tuple[int, ...]
+    simultaneous: tuple[float, float]
+    sensitivity: Sensitivity
+    margin: float | None
+    equivalence_p: float
+    detectable: float
+    seeds_needed: int | None
     matched: str
     refused: dict[str, tuple[int, ...]]
 
@@ -87,12 +108,25 @@ def _check_batches(pairs: pd.DataFrame, records: Sequence[Record]) -> None:
             pairs.loc[group.index, "refused"] = "batches differ under the same regime"
 
 
-def differences(pairs: pd.DataFrame, labels: pd.DataFrame) -> list[Difference]:
+def differences(
+    pairs: pd.DataFrame,
+    labels: pd.DataFrame,
+    margin: float | None = None,
+    *,
+    higher_is_better: bool,
+) -> list[Difference]:
     """The differences of every context and label in ``labels``, judged by Holm per context.
 
     ``pairs`` is the result of `pair_runs`; ``labels`` has the columns context and label, and holds
-    no baseline. Raises `InputError` if runs share seeds but not one pair is allowed.
+    no baseline. ``margin`` is the largest difference that does not matter, in the unit of the
+    metric. Raises `InputError` if it is not above 0, or if runs share seeds but not one pair is
+    allowed.
     """
+    if margin is not None and not 0 < margin < math.inf:
+        raise InputError(
+            f"margin {margin} is not a finite number above 0: it is the largest difference of the "
+            "metric that does not matter, such as 0.01; null for none"
+        )
     if len(pairs) and (pairs["refused"] != "").all():
         reasons = pairs["refused"].value_counts()
         found = ", ".join(f"{reason} in {count}" for reason, count in reasons.items())
@@ -108,33 +142,68 @@ def differences(pairs: pd.DataFrame, labels: pd.DataFrame) -> list[Difference]:
         difference
         for context, names in family.items()
         for difference in _judge(
-            context, names, [groups.get((context, name), pairs[:0]) for name in names]
+            context,
+            {name: groups.get((context, name), pairs[:0]) for name in names},
+            margin,
+            higher_is_better,
         )
     ]
 
 
-def _judge(context: str, labels: list[str], groups: list[pd.DataFrame]) -> list[Difference]:
-    """The differences of one context, one family of Holm's rule; ``groups`` are their pairs."""
-    allowed = [group[group["refused"] == ""] for group in groups]
+def _judge(
+    context: str, groups: dict[str, pd.DataFrame], margin: float | None, higher_is_better: bool
+) -> list[Difference]:
+    """The differences of one context, one family of Holm's rule; ``groups`` are labels' pairs."""
+    allowed = [group[group["refused"] == ""].sort_values("seed") for group in groups.values()]
     tests = [statistics.paired_t_test(group["difference"].to_numpy()) for group in allowed]
     adjusted = statistics.holm([test.p for test in tests])
     intervals = statistics.holm_intervals(tests)
-    return [
-        Difference(
-            context=context,
-            label=label,
-            mean=tests[i].mean,
-            standard_error=tests[i].standard_error,
-            low=intervals[i][0],
-            high=intervals[i][1],
-            p=tests[i].p,
-            holm_p=float(adjusted[i]),
-            n=tests[i].n,
-            matched=_matched(allowed[i]),
-            refused=_refused(groups[i]),
+    simultaneous = statistics.simultaneous_intervals(tests)
+    equivalent = [statistics.equivalence_test(test, margin or np.nan) for test in tests]
+    equivalence = statistics.holm(equivalent)
+    level = ALPHA / max(1, int(np.isfinite(adjusted).sum()))
+    detectable = _detectable(tests, level)
+    found = []
+    for i, (label, group) in enumerate(groups.items()):
+        test, pairs = tests[i], allowed[i]
+        found.append(
+            Difference(
+                context=context,
+                label=label,
+                mean=test.mean,
+                standard_error=test.standard_error,
+                low=intervals[i][0],
+                high=intervals[i][1],
+                p=test.p,
+                holm_p=float(adjusted[i]),
+                n=test.n,
+                values=tuple(pairs["difference"].tolist()),
+                seeds=tuple(pairs["seed"].tolist()),
+                simultaneous=simultaneous[i],
+                sensitivity=statistics.sensitivity_of(
+                    pairs["difference"].to_numpy(), higher_is_better=higher_is_better
+                ),
+                margin=margin,
+                equivalence_p=float(equivalence[i]),
+                detectable=detectable[i],
+                seeds_needed=_seeds_needed(test, margin, level),
+                matched=_matched(pairs),
+                refused=_refused(group),
+            )
         )
-        for i, label in enumerate(labels)
-    ]
+    return found
+
+
+def _detectable(tests: list[PairedTest], level: float) -> list[float]:
+    """`Difference.detectable` of each test: proportional to the spread, solved once per n."""
+    solved = {n: statistics.smallest_difference(1.0, n, level) for n in {test.n for test in tests}}
+    return [(test.spread or np.nan) * solved[test.n] for test in tests]
+
+
+def _seeds_needed(test: PairedTest, margin: float | None, level: float) -> int | None:
+    """`Difference.seeds_needed` of a test."""
+    size = test.mean if margin is None else margin
+    return statistics.seeds_needed(size, test.spread or np.nan, level)
 
 
 def _matched(pairs: pd.DataFrame) -> str:
@@ -142,5 +211,8 @@ def _matched(pairs: pd.DataFrame) -> str:
 
 
 def _refused(pairs: pd.DataFrame) -> dict[str, tuple[int, ...]]:
-    groups = pairs[pairs["refused"] != ""].groupby("refused")["seed"]
-    return {str(reason): tuple(sorted(int(seed) for seed in seeds)) for reason, seeds in groups}
+    found: dict[str, list[int]] = {}
+    for reason, seed in zip(pairs["refused"], pairs["seed"], strict=True):
+        if reason:
+            found.setdefault(reason, []).append(int(seed))
+    return {reason: tuple(sorted(seeds)) for reason, seeds in sorted(found.items())}

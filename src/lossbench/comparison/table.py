@@ -27,6 +27,12 @@ class Gap:
     seeds: tuple[int, ...]
 
     @property
+    def kind(self) -> str:
+        """The reason without its cause: failed, not finished, missing or without a value."""
+        kind = self.reason.partition(":")[0]
+        return "without a value" if kind.startswith("without") else kind
+
+    @property
     def sentence(self) -> str:
         """Such as ``focal: 2 runs failed (seeds 1, 3)``."""
         count = len(self.seeds)

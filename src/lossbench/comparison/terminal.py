@@ -1,4 +1,4 @@
-"""The comparison on the terminal: verdicts first, then the tables, then what is missing."""
+"""The comparison on the terminal: the answer in words, the two main tables, what is missing."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from lossbench.comparison.tables import Sheet, sheets
+from lossbench.comparison.tables import Sheet, difference_sheet, summary_sheet
 from lossbench.comparison.verdict import BETTER, WORSE
 
 if TYPE_CHECKING:
@@ -19,23 +19,32 @@ GAP = 2
 STYLES = {BETTER: "green", WORSE: "red"}
 
 
+MOST_TABLES = 3
+"""Contexts that are shown with tables; of more, the terminal has only the words."""
+
+
 def show(comparison: Comparison, console: Console | None = None) -> None:
-    """Print ``comparison``: per context the verdicts and the tables, then gaps and files."""
+    """Print the answer in words, the table of means and that of differences, gaps and files."""
     console = console or Console()
+    if comparison.overall:
+        console.print(Text(f"\n{comparison.overall}"), overflow="fold")
+    brief = len(comparison.ranked) > MOST_TABLES
     for context in comparison.ranked:
-        console.print(Text(f"\n{comparison.study}: {context}", style="bold"), soft_wrap=True)
-        for entry in comparison.verdicts:
-            if entry.context == context:
-                sentence = Text(entry.sentence, style=STYLES.get(entry.word, ""))
-                console.print(sentence, soft_wrap=True)
-        for sheet in sheets(comparison, context):
+        console.print(Text(f"\n{comparison.study}: {context}", style="bold"), overflow="fold")
+        console.print(Text(comparison.paragraph(context)), overflow="fold")
+        shown = () if brief else (summary_sheet, difference_sheet)
+        for sheet in [sheet for make in shown if (sheet := make(comparison, context))]:
             _print_sheet(sheet, console)
-    remarks = [f"not used: {gap.context}: {gap.sentence}" for gap in comparison.gaps]
-    remarks += [f"note: {context}: {note}" for context, note in comparison.notes.items()]
-    for remark in remarks:
+    console.print()
+    for gap in comparison.gaps:
+        remark = f"not used: {gap.context}: {gap.sentence}"
         console.print(Text(remark, style="yellow"), soft_wrap=True)
     for path in comparison.files:
         console.print(Text(f"written: {path}"), soft_wrap=True)
+    if comparison.files:
+        console.print(
+            "All tables, sentences and figures are in report.html, the text in results.md."
+        )
 
 
 def _print_sheet(sheet: Sheet, console: Console) -> None:

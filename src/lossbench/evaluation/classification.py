@@ -10,10 +10,12 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import ArrayLike
 
+from lossbench.class_groups import (
+    GROUPS as GROUPS,
+)  # compare ranks classes too, without this package
+from lossbench.class_groups import rank_groups as rank_groups
 from lossbench.errors import InputError
 from lossbench.evaluation.probabilities import Floats, Integers
-
-GROUPS = ("head", "mid", "tail")
 
 SHOTS = ("many", "medium", "few")
 
@@ -96,22 +98,6 @@ def worst_class_recall(confusion: Integers) -> float:
     """The lowest recall of a present class."""
     present = _defined(recalls(confusion))
     return float(present.min()) if present.size else float("nan")
-
-
-def rank_groups(class_counts: ArrayLike) -> dict[str, Integers]:
-    """The classes of ``head``, ``mid`` and ``tail``, by the rank of their training counts.
-
-    The ``C // 3`` largest classes are the head, the ``C // 3`` smallest the tail, the rest is mid:
-    3, 4 and 3 of 10 classes, as in the MiSLAS and Prior-LT code. Equal counts rank by class index.
-    With equal counts throughout, or fewer than three classes, every group is empty.
-    """
-    counts = np.asarray(class_counts)
-    third = len(counts) // 3
-    if third == 0 or (counts == counts[0]).all():
-        return {group: np.empty(0, dtype=np.int64) for group in GROUPS}
-    order = np.argsort(-counts.astype(np.float64), kind="stable")
-    parts = np.split(order, [third, len(counts) - third])
-    return dict(zip(GROUPS, parts, strict=True))
 
 
 def shot_groups(class_counts: ArrayLike) -> dict[str, Integers]:

@@ -1,4 +1,4 @@
-"""Paired statistics over seeds: pure functions on arrays.
+"""What decides within one cell: the paired t-test, Holm's rule, and intervals that go with them.
 
 The seeds of one cell are the blocks. A comparison is the mean of the paired differences; its test
 is the paired t-test (Student 1908); several comparisons with one baseline are judged together by
@@ -21,11 +21,16 @@ the rejected ones those papers show that jointly valid bounds would have to reac
 are rejected, which says nothing about the size. The finite ones given here are therefore *not*
 simultaneous, and are not called so: with four huge differences and one of 0 (5 seeds, independent
 comparisons) all five held their true values in 91 % of 5,000 simulated studies.
+
+Sizes are therefore claimed with the Bonferroni t-intervals at level alpha / k that stand beside
+them: all k hold their true values together with at least 95 % (Dunn 1961, Journal of the American
+Statistical Association 56:52-64). They are never narrower than the Holm ones, so they may hold 0
+where Holm's rule rejects it, and never exclude 0 where it does not.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -54,6 +59,11 @@ class PairedTest:
     standard_error: float
     p: float
     n: int
+
+    @property
+    def spread(self) -> float:
+        """Standard deviation of the paired differences, ddof = 1."""
+        return self.standard_error * float(np.sqrt(self.n))
 
 
 def estimate(values: ArrayLike, confidence: float = 1 - ALPHA) -> Estimate:
@@ -123,6 +133,67 @@ def holm_intervals(tests: Sequence[PairedTest], alpha: float = ALPHA) -> list[tu
     ]
 
 
+def simultaneous_intervals(
+    tests: Sequence[PairedTest], alpha: float = ALPHA
+) -> list[tuple[float, float]]:
+    """The Bonferroni t-interval (low, high) of each test: level alpha / k of the k that have a p.
+
+    All of them hold their true differences together with at least 1 - ``alpha``. NaN where p is.
+    """
+    level = alpha / max(1, sum(not np.isnan(test.p) for test in tests))
+    return [_t_interval(test.mean, test.standard_error, test.n, level) for test in tests]
+
+
+def equivalence_test(test: PairedTest, margin: float) -> float:
+    """p that the mean difference lies within -``margin`` to ``margin`` (> 0, unit of the metric).
+
+    Two one-sided t-tests (Schuirmann 1987, Journal of Pharmacokinetics and Biopharmaceutics
+    15:657-680), of mean <= -margin and of mean >= margin: the larger of their p. Below alpha
+    exactly when the 1 - 2 alpha t-interval lies within the margin. Without a spread it is 0 inside
+    the margin and 1 elsewhere; n < 2 gives NaN.
+    """
+    inside = margin - abs(test.mean)
+    if np.isnan(test.p) or np.isnan(margin):
+        return np.nan
+    if test.standard_error == 0:
+        return 0.0 if inside > 0 else 1.0
+    return float(special.stdtr(test.n - 1, -inside / test.standard_error))
+
+
+def not_distinguishable_from_best(
+    values: Mapping[str, Mapping[int, float]], *, higher_is_better: bool
+) -> set[str]:
+    """The labels, without the best one, that these seeds do not tell from the label of best mean.
+
+    ``values`` maps label -> seed -> value, NaN for a value that is undefined. The best mean is
+    that of all seeds a label has (of equal ones the first); each other label is paired with the
+    best over the seeds that both have, and kept if Holm's p over all of them is not below alpha. A
+    label with fewer than two shared seeds cannot be told apart and is kept; one without any value
+    is not.
+
+    The best is chosen from the data that judge it, so its lead is overstated and the set is too
+    small rather than too large: with 9 labels that are truly equal and 5 seeds at least one of
+    them was left out in 11 % of 2,000 simulated studies. It marks a table and decides nothing.
+    """
+    known = {
+        label: {seed: value for seed, value in runs.items() if not np.isnan(value)}
+        for label, runs in values.items()
+    }
+    means = {label: np.mean(list(runs.values())) for label, runs in known.items() if runs}
+    if not means:
+        return set()
+    best = (max if higher_is_better else min)(means, key=means.__getitem__)
+    others = [label for label in means if label != best]
+    tests = [
+        paired_t_test(
+            [known[label][seed] - known[best][seed] for seed in known[label] if seed in known[best]]
+        )
+        for label in others
+    ]
+    adjusted = holm([test.p for test in tests])
+    return {label for label, p in zip(others, adjusted, strict=True) if not p < ALPHA}
+
+
 def _steps(p_values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The places of the finite p in ascending order, and the factors k, k - 1, ... 1."""
     order = np.argsort(p_values, kind="stable")  # NaN sorts last
@@ -136,7 +207,7 @@ def _mean_and_error(values: np.ndarray) -> tuple[float, float]:
         return np.nan, np.nan
     if n == 1:
         return float(values[0]), np.nan
-    if np.all(values == values[0]):  # rounding in the mean would leave a spread of 1e-17
+    if np.ptp(values) <= 1e-12 * np.abs(values).max():  # a spread of rounding errors is none
         return float(values[0]), 0.0
     return float(values.mean()), float(values.std(ddof=1) / np.sqrt(n))
 
