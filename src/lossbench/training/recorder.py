@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+import re
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -54,6 +55,9 @@ HEADLINE = (
 RECALLS_UP_TO = 100
 """With more classes than this, the recall of each class is in history.csv and the record alone: of
 1,000 classes it would make 3,000 curves, more than TensorBoard's page can hold."""
+
+
+OTHER_LOSSES = "/loss/(?!(cross_entropy|objective)$)"
 
 
 class NonFiniteLossError(RuntimeError):
@@ -268,9 +272,14 @@ class Recorder(pl.Callback):
         self.writer.scalars(self._shown(scalars), step=int(row["epoch"]), wall_time=wall_time)
 
     def _shown(self, scalars: Mapping[str, float | None]) -> dict[str, float | None]:
-        """What of ``scalars`` TensorBoard gets."""
-        every = len(self.data.class_names) <= RECALLS_UP_TO
-        return {tag: value for tag, value in scalars.items() if every or "/recall/" not in tag}
+        """What of ``scalars`` TensorBoard gets, which slows down with their number.
+
+        The scores of the final outputs under each loss of the catalogue are in the record alone.
+        """
+        left_out = OTHER_LOSSES
+        if len(self.data.class_names) > RECALLS_UP_TO:
+            left_out += "|/recall/"
+        return {tag: value for tag, value in scalars.items() if not re.search(left_out, tag)}
 
     def _write_histogram(
         self, epoch: int, tag: str, counts: torch.Tensor, wall_time: float
