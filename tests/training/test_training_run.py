@@ -303,7 +303,7 @@ def test_tensorboard_holds_figures_of_the_last_epoch_and_the_histograms_of_all_s
         for loss in ("cross_entropy", "objective")
     } | {"train/log10_loss/cross_entropy_at_test_prior"}
     curves = {f"test/precision_recall/{name}" for name in range(10)}
-    curves |= {f"test/precision_recall_macro/{group}" for group in ("all", *GROUPS)}
+    curves |= {f"test/macro_precision_recall/{group}" for group in ("all", *GROUPS)}
     scalars = {
         *("train/running/objective", "val/loss/cross_entropy", "val/cls/balanced_accuracy"),
         *("val/cls/tail_recall", "val/recall/9", "test/cal/classwise_calibration_error"),
@@ -340,7 +340,7 @@ def test_many_classes_leave_tensorboard_the_means_alone(
     board.Reload()
     assert not [tag for tag in board.Tags()["scalars"] if "/recall/" in tag]
     shown = {tag for tag in board.Tags()["tensors"] if "precision_recall" in tag}
-    assert shown == {f"test/precision_recall_macro/{group}" for group in ("all", *GROUPS)}
+    assert shown == {f"test/macro_precision_recall/{group}" for group in ("all", *GROUPS)}
     assert "val/recall/9" in (run.folder / "history.csv").read_text()
     assert "test/recall/9" in read_record(run.folder).metrics
 
