@@ -99,11 +99,17 @@ def test_counts_that_do_not_fit_the_edges_are_refused(bins: int, edges: np.ndarr
 def test_reliability_shows_filled_bins_their_share_and_the_calibration_error() -> None:
     adjusted = reliability_bins()
     adjusted[14] = 10, 0.9, 0.9
-    accuracy, share = reliability_figure(reliability_bins(), adjusted).axes
-    _, raw, _ = accuracy.lines
+    cooled = reliability_bins()
+    cooled[14] = 10, 0.78, 0.58
+    accuracy, share = reliability_figure(reliability_bins(), adjusted, cooled).axes
+    _, raw, _, _ = accuracy.lines
     np.testing.assert_allclose(raw.get_xydata(), [[0.25, 0.25], [0.98, 0.58]])
     labels = [text.get_text() for text in accuracy.get_legend().get_texts()]
-    assert labels == ["raw 0.100", "adjusted 0.000"]  # 10/40 of the samples, off by 0.4
+    assert labels == [
+        "raw 0.100",
+        "adjusted 0.000",
+        "temperature 0.050",
+    ]  # 10/40 of the samples, off by 0.4
     fractions, edges, _ = share.patches[0].get_data()
     assert (fractions[3], fractions[14], fractions.sum()) == (0.75, 0.25, 1)
     np.testing.assert_allclose(edges, np.linspace(0, 1, 16))

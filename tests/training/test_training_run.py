@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,10 +19,17 @@ from sklearn.metrics import (
     log_loss,
     roc_auc_score,
 )
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.util.tensor_util import make_ndarray
 
 from lossbench.config import Run
 from lossbench.errors import InputError
+from lossbench.evaluation.classification import GROUPS
 from lossbench.records import read_record
+from lossbench.tensorboard.hparams import session_group
+from lossbench.tensorboard.labels import TAG, RunLabels
+from lossbench.tensorboard.layout import RUN_LAYOUT
+from lossbench.training import recorder, results
 from lossbench.training.outcome import record_failure
 from lossbench.training.run import execute
 from tests.conftest import run_of
@@ -281,11 +289,10 @@ def test_a_record_of_another_status_is_not_taken_for_done(make_run) -> None:
 def test_tensorboard_holds_figures_of_the_last_epoch_and_the_histograms_of_all_splits(
     finished: Run,
 ) -> None:
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
     board = EventAccumulator(str(finished.folder / "tensorboard"))
     board.Reload()
-    tags = set(board.Tags()["tensors"]) | set(board.Tags()["scalars"])
+    plotted = set(board.Tags()["scalars"])
+    tags = set(board.Tags()["tensors"]) | plotted
     figures = {"loss_histogram/cross_entropy", "test/recall"}
     figures |= {
         f"{split}/{name}" for split in ("val", "test") for name in ("reliability", "confusion")
@@ -295,14 +302,47 @@ def test_tensorboard_holds_figures_of_the_last_epoch_and_the_histograms_of_all_s
         for split in ("train", "val", "test")
         for loss in ("cross_entropy", "objective")
     } | {"train/log10_loss/cross_entropy_at_test_prior"}
+    curves = {f"test/precision_recall/{name}" for name in range(10)}
+    curves |= {f"test/macro_precision_recall/{group}" for group in ("all", *GROUPS)}
     scalars = {
         *("train/running/objective", "val/loss/cross_entropy", "val/cls/balanced_accuracy"),
         *("val/cls/tail_recall", "val/recall/9", "test/cal/classwise_calibration_error"),
         *("test/cal_adjusted/expected_calibration_error", "test/cls/worst_class_recall"),
     }
-    assert figures | histograms | scalars <= tags
-    steps = [event.step for event in board.Tensors("train/log10_loss/cross_entropy")]
-    assert steps[-1] == 4
+    assert figures | histograms | scalars | curves <= tags
+    for charts in RUN_LAYOUT.values():
+        for pattern in charts.values():
+            assert any(re.fullmatch(pattern, tag) for tag in plotted), pattern
+    assert "test/loss/cross_entropy" in plotted
+    assert "test/loss/poly1" not in plotted  # but in the record
+    for split, last in (("train", 4), ("val", 4), ("test", 4)):
+        events = board.Tensors(f"{split}/log10_loss/cross_entropy")
+        assert events[-1].step == last
+        samples = [
+            make_ndarray(board.Tensors(tag)[-1].tensor_proto)[:, 2].sum()
+            for tag in [f"{split}/log10_loss_{group}/cross_entropy" for group in GROUPS]
+        ]
+        assert sum(samples) == make_ndarray(events[-1].tensor_proto)[:, 2].sum()
+    labels = RunLabels.parse(board.SummaryMetadata(TAG).plugin_data.content)
+    assert (labels.arm, labels.seed, labels.cell) == (finished.arm, 3, finished.cell)
+    assert labels.group == session_group("default", finished.arm, finished.configuration)
+
+
+def test_many_classes_leave_tensorboard_the_means_alone(
+    make_run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Digits, for once, have more classes than the limits."""
+    monkeypatch.setattr(recorder, "RECALLS_UP_TO", 9)
+    monkeypatch.setattr(results, "CURVES_UP_TO", 9)
+    run = make_run("trainer.max_epochs=1")
+    execute(run)
+    board = EventAccumulator(str(run.folder / "tensorboard"))
+    board.Reload()
+    assert not [tag for tag in board.Tags()["scalars"] if "/recall/" in tag]
+    shown = {tag for tag in board.Tags()["tensors"] if "precision_recall" in tag}
+    assert shown == {f"test/macro_precision_recall/{group}" for group in ("all", *GROUPS)}
+    assert "val/recall/9" in (run.folder / "history.csv").read_text()
+    assert "test/recall/9" in read_record(run.folder).metrics
 
 
 def test_double_precision_trains_and_half_precision_wants_a_gpu(make_run) -> None:

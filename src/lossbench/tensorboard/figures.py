@@ -116,7 +116,8 @@ def reliability_figure(
         adjusted: the same of the logits adjusted to the prior of the split.
         temperature: the same after temperature scaling.
     """
-    figure, (left, right) = _figure(title, widths=(3, 2))
+    figure, (left, right) = _figure(title, height=250, widths=(3, 2))
+    figure.subplots_adjust(top=0.75)
     left.plot([0, 1], [0, 1], color=GREY, linestyle="--", linewidth=1)
     views = [("raw", raw, BLUE, "o")]
     if adjusted is not None:
@@ -147,14 +148,18 @@ def reliability_figure(
         )
     left.set_ylim(0, 1)
     left.set_ylabel("accuracy")
-    left.legend(
-        loc="upper left",
+    left.legend(  # above the axes: three views leave no corner free
+        loc="upper center",
+        bbox_to_anchor=(0.5, 0.94),
+        bbox_transform=figure.transFigure,
+        ncols=len(views),
+        columnspacing=0.8,
+        handlelength=1.2,
+        handletextpad=0.4,
         frameon=False,
         fontsize=FONT_SIZE,
-        borderaxespad=0.1,
-        title="calibration error",
+        title="expected calibration error",
         title_fontsize=FONT_SIZE,
-        alignment="left",
     )
     right.set_ylim(0, None)
     right.set_ylabel("fraction of samples")

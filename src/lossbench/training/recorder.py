@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+import re
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -50,6 +51,14 @@ HEADLINE = (
     "test/cal/expected_calibration_error",
     "test/cal_adjusted/expected_calibration_error",
 )
+
+
+RECALLS_UP_TO = 100
+"""With more classes than this, the recall of each class is in history.csv and the record alone: of
+1,000 classes it would make 3,000 curves, more than TensorBoard's page can hold."""
+
+
+OTHER_LOSSES = "/loss/(?!(cross_entropy|objective)$)"
 
 
 class NonFiniteLossError(RuntimeError):
@@ -198,7 +207,7 @@ class Recorder(pl.Callback):
         assert self.writer is not None
         epoch = len(self.rows)
         rest = {tag: value for tag, value in metrics.items() if tag not in self.rows[-1]}
-        self.writer.scalars(rest, step=epoch)
+        self.writer.scalars(self._shown(rest), step=epoch)
         for tag, counts in self._histograms("test"):
             self.writer.histogram(tag, counts, LOG10_LOSS_EDGES, step=epoch)
         write_figures(self.writer, self.measured, arrays, self.data, epoch)
@@ -264,7 +273,17 @@ class Recorder(pl.Callback):
     def _write_scalars(self, row: Mapping[str, float], wall_time: float) -> None:
         assert self.writer is not None
         scalars = {tag: value for tag, value in row.items() if tag != "epoch"}
-        self.writer.scalars(scalars, step=int(row["epoch"]), wall_time=wall_time)
+        self.writer.scalars(self._shown(scalars), step=int(row["epoch"]), wall_time=wall_time)
+
+    def _shown(self, scalars: Mapping[str, float | None]) -> dict[str, float | None]:
+        """What of ``scalars`` TensorBoard gets, which slows down with their number.
+
+        The scores of the final outputs under each loss of the catalogue are in the record alone.
+        """
+        left_out = OTHER_LOSSES
+        if len(self.data.class_names) > RECALLS_UP_TO:
+            left_out += "|/recall/"
+        return {tag: value for tag, value in scalars.items() if not re.search(left_out, tag)}
 
     def _write_histogram(
         self, epoch: int, tag: str, counts: torch.Tensor, wall_time: float

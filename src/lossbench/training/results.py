@@ -201,14 +201,15 @@ def write_pr_curves(
 ) -> None:
     """TensorBoard's PR curves of test: macro averages of all classes and of each class group.
 
-    With up to `CURVES_UP_TO` classes also of each class. A class that test lacks is left out.
+    With up to `CURVES_UP_TO` classes also of each class; TensorBoard shows tags by their names, so
+    the averages come first. A class that test lacks is left out.
     """
     names = data.class_names
     decisions = one_vs_rest_decisions(
         measured["test"].decoded.numpy(), outputs["test"].targets.numpy()
     )
     groups = {"all": np.arange(len(names))} | rank_groups(data.image_counts)
-    curves = {f"test/precision_recall_macro/{group}": groups[group] for group in groups}
+    curves = {f"test/macro_precision_recall/{group}": groups[group] for group in groups}
     if len(names) <= CURVES_UP_TO:
         curves |= {
             f"test/precision_recall/{name.replace('/', '_')}": np.array([index])

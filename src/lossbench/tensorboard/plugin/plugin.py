@@ -9,9 +9,9 @@ decided by `lossbench compare` and not here.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tensorboard import errors, plugin_util
 from tensorboard.backend import http_util
@@ -23,6 +23,9 @@ from werkzeug import wrappers
 from lossbench.tensorboard.labels import PLUGIN_NAME, TAG, RunLabels
 from lossbench.tensorboard.plugin import averages
 from lossbench.tensorboard.plugin.arms import Arm, places
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIApplication
 
 STATIC = Path(__file__).parent / "static"
 FILES = {
@@ -41,8 +44,6 @@ HISTOGRAM = re.compile(
 EVERY_EPOCH = 1_000_000
 """More than TensorBoard keeps of a series: it draws 500 histograms of those that were written."""
 
-App = Callable[[Mapping[str, Any], Callable[..., Any]], Iterator[bytes]]
-
 
 class LossesPlugin(base_plugin.TBPlugin):
     """The routes of the tab, and how TensorBoard shows it."""
@@ -52,7 +53,7 @@ class LossesPlugin(base_plugin.TBPlugin):
     def __init__(self, context: base_plugin.TBContext) -> None:
         self._provider = context.data_provider
 
-    def get_plugin_apps(self) -> dict[str, App]:
+    def get_plugin_apps(self) -> dict[str, WSGIApplication]:
         """``/arms``, ``/histograms?place=PLACE&tag=TAG`` and the files of the page."""
         answers = {"/arms": _json(self.arms), "/histograms": _json(self.histograms)}
         return answers | {f"/{name}": _file(name, kind) for name, kind in FILES.items()}
@@ -130,7 +131,9 @@ class LossesPlugin(base_plugin.TBPlugin):
         series = self._provider.list_tensors(
             context, experiment_id=experiment, plugin_name=histogram_metadata.PLUGIN_NAME
         )
-        found = {run: [tag for tag in tags if HISTOGRAM.fullmatch(tag)] for run, tags in series.items()}
+        found = {
+            run: [tag for tag in tags if HISTOGRAM.fullmatch(tag)] for run, tags in series.items()
+        }
         return {run: tags for run, tags in found.items() if tags}
 
     def _labels(
@@ -190,7 +193,7 @@ def _asked(request: wrappers.Request) -> tuple[Any, str]:
     return plugin_util.context(environment), plugin_util.experiment_id(environment)
 
 
-def _json(answer: Callable[[wrappers.Request], Any]) -> App:
+def _json(answer: Callable[[wrappers.Request], Any]) -> WSGIApplication:
     """A route that answers with JSON."""
 
     @wrappers.Request.application
@@ -200,7 +203,7 @@ def _json(answer: Callable[[wrappers.Request], Any]) -> App:
     return app
 
 
-def _file(name: str, kind: str) -> App:
+def _file(name: str, kind: str) -> WSGIApplication:
     """A route that serves one file of the page."""
 
     @wrappers.Request.application

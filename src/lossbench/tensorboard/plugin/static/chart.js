@@ -23,12 +23,12 @@ export function heights({ first, fractions }, bins, cumulative) {
   return sums.concat(new Array(bins + 2 - first - sums.length).fill(1));
 }
 
-// A loss in nats from its log10, as short as it can be read; the ends of the grid hold all beyond.
+// A loss in nats from its log10, with three digits; the ends of the grid hold all beyond.
 export function nats(log10, [low, high]) {
   if (log10 <= low) return `≤ ${power(low)}`;
   if (log10 >= high) return `≥ ${power(high)}`;
   const value = 10 ** log10;
-  return value < 0.001 ? value.toExponential(1) : String(Number(value.toPrecision(3)));
+  return value < 0.001 ? value.toExponential(1) : value.toPrecision(3);
 }
 
 export function power(exponent) {

@@ -13,7 +13,7 @@ const WORDS = {
   },
   group: { all: "all classes", head: "head classes", mid: "mid classes", tail: "tail classes" },
 };
-const AXIS_ENDS = [0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1];
+const AXIS_ENDS = [0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.8, 1];
 const SHOWN_AT_FIRST = 8; // more lines than that cannot be told apart
 const NO_DATA = "No loss histograms here yet. lossbench writes them at the end of each epoch: train "
   + "something (lossbench train), or start TensorBoard on a folder with runs (lossbench board, or "
@@ -24,7 +24,8 @@ const state = {
   place: null, // the one that is shown
   view: { split: "val", loss: "cross_entropy", group: "all" },
   data: null, // the distributions of the view, at every epoch
-  epoch: null,
+  epoch: null, // the one that is drawn
+  wanted: Infinity, // the epoch that was asked for: Infinity is the newest, also when there are more
   cumulative: false,
   shown: new Map(), // name of a place -> keys of the arms that are drawn
   filter: "",
@@ -50,7 +51,7 @@ function build() {
   page.heights = html("select", { onchange: chooseHeights },
     html("option", { value: "density" }, "density"), html("option", { value: "cumulative" }, "cumulative"));
   page.slider = html("input", { type: "range", id: "epoch", min: 0, step: 1, oninput: slide });
-  page.epoch = html("output", { for: "epoch" });
+  page.epoch = html("output", { for: "epoch", "aria-live": "off" });
   page.status = html("p", { role: "status" });
   page.filter = html("input", { type: "search", placeholder: "filter arms", "aria-label": "filter arms", oninput: filterArms });
   page.arms = html("ul", { "aria-label": "arms" });
@@ -132,8 +133,7 @@ async function loadView() {
   if (!data) return;
   state.data = data;
   const { epochs } = data;
-  const wanted = state.epoch ?? Infinity;
-  state.epoch = epochs.findLast((epoch) => epoch <= wanted) ?? epochs[0] ?? null;
+  state.epoch = epochs.findLast((epoch) => epoch <= state.wanted) ?? epochs[0] ?? null;
   drawArms();
   update();
 }
@@ -164,7 +164,9 @@ function chooseHeights({ target }) {
 }
 
 function slide({ target }) {
-  state.epoch = state.data.epochs[Number(target.value)];
+  const { epochs } = state.data;
+  state.epoch = epochs[Number(target.value)];
+  state.wanted = state.epoch === epochs.at(-1) ? Infinity : state.epoch;
   update();
 }
 
@@ -328,7 +330,7 @@ function drawTable() {
   const heads = ["arm", "seeds", `median${unit}`, `95th percentile${unit}`, ...(shares ? ["above log 2"] : [])];
   const rows = chosen().map((row) => tableRow(row, shares, heads.length));
   page.table.replaceChildren(rows.length === 0 ? html("p", {}, "Choose an arm in the list to see it.") : html("table", {},
-    html("caption", {}, `${title()}. From the histograms, interpolated within a bin.`),
+    html("caption", {}, `${title()}, from the histograms`),
     html("thead", {}, html("tr", {}, ...heads.map((head) => html("th", { scope: "col" }, head)))),
     html("tbody", {}, ...rows)));
 }
