@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tensorboard import default
 from tests.tensorboard.losses_logs import (
     EDGES,
     HOSTILE,
@@ -33,6 +34,7 @@ from tests.tensorboard.losses_logs import (
 )
 
 from lossbench.evaluation.histograms import LOG10_LOSS_EDGES
+from lossbench.tensorboard import board
 from lossbench.tensorboard.plugin import averages
 from lossbench.tensorboard.plugin.arms import UNLABELLED
 from lossbench.tensorboard.plugin.plugin import FILES, LossesPlugin
@@ -155,6 +157,17 @@ def test_the_page_is_served_and_named_in_the_list_of_tabs(url: str) -> None:
     listing = get(url.removesuffix("plugin/lossbench/"), "plugins_listing")["lossbench"]
     assert (listing["enabled"], listing["tab_name"]) == (True, "Losses")
     assert listing["loading_mechanism"]["type"] == "IFRAME"
+
+
+@pytest.mark.parametrize("installed", [True, False])
+def test_lossbench_board_has_the_tab_whether_or_not_the_entry_point_brings_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, installed: bool
+) -> None:
+    RunWriter(tmp_path / "run").close()
+    found = [*default.get_static_plugins(), *[LossesPlugin] * installed]
+    monkeypatch.setattr(default, "get_plugins", lambda: found)
+    address = board.start(tmp_path, port=0)
+    assert get(f"{address}data/", "plugins_listing")["lossbench"]["tab_name"] == "Losses"
 
 
 @pytest.mark.parametrize("histograms", [True, False])
