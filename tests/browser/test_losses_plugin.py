@@ -123,7 +123,7 @@ def test_an_arm_without_the_epoch_is_not_drawn_and_the_table_says_so(tab: Page) 
     tab.get_by_role("combobox", name="split").select_option("training")
     expect(tab.locator("path.line")).to_have_count(2)
     assert rows(tab)[HOSTILE] == ["nothing logged at this epoch"]
-    assert rows(tab)["focal"][0] == "2 of 2"
+    assert rows(tab)["focal"][0] == "1 of 2"
     tab.get_by_role("slider").press("Home")
     assert rows(tab)["focal"][0] == "2"
     tab.get_by_role("combobox", name="split").select_option("test")

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from lossbench.records import read_study
+from lossbench.tensorboard.plugin.plugin import FILES
 
 ROOT = Path(__file__).parents[2]
 
@@ -42,6 +43,8 @@ def test_a_wheel_trains_and_sweeps_from_another_folder(installed: Path, tmp_path
     env = os.environ | {"PYTHONPATH": str(installed)}
     found = subprocess.run(where, cwd=tmp_path, env=env, capture_output=True, text=True).stdout
     assert Path(found.strip()) == installed / "lossbench" / "configs"
+    page = installed / "lossbench" / "tensorboard" / "plugin" / "static"
+    assert {path.name for path in page.iterdir()} == set(FILES)
     assert "balanced accuracy" in run("lossbench", "train", "trainer.max_epochs=1")
     run("lossbench", "sweep", "experiment=digits_quickstart", "seed=0", "trainer.max_epochs=1")
     assert len(read_study(tmp_path / "runs" / "digits_quickstart")) == 5

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tensorboard import default
 from tests.tensorboard.losses_logs import (
     EDGES,
     HOSTILE,
@@ -33,6 +34,7 @@ from tests.tensorboard.losses_logs import (
 )
 
 from lossbench.evaluation.histograms import LOG10_LOSS_EDGES
+from lossbench.tensorboard import board
 from lossbench.tensorboard.plugin import averages
 from lossbench.tensorboard.plugin.arms import UNLABELLED
 from lossbench.tensorboard.plugin.plugin import FILES, LossesPlugin
@@ -157,6 +159,17 @@ def test_the_page_is_served_and_named_in_the_list_of_tabs(url: str) -> None:
     assert listing["loading_mechanism"]["type"] == "IFRAME"
 
 
+@pytest.mark.parametrize("installed", [True, False])
+def test_lossbench_board_has_the_tab_whether_or_not_the_entry_point_brings_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, installed: bool
+) -> None:
+    RunWriter(tmp_path / "run").close()
+    found = [*default.get_static_plugins(), *[LossesPlugin] * installed]
+    monkeypatch.setattr(default, "get_plugins", lambda: found)
+    address = board.start(tmp_path, port=0)
+    assert get(f"{address}data/", "plugins_listing")["lossbench"]["tab_name"] == "Losses"
+
+
 @pytest.mark.parametrize("histograms", [True, False])
 def test_older_logs_open_the_tab_and_logs_without_histograms_do_not(
     tmp_path: Path, histograms: bool
@@ -198,13 +211,12 @@ def test_the_grid_of_unlabelled_runs_is_that_of_evaluation() -> None:
     np.testing.assert_allclose(np.linspace(low, high, bins + 1), LOG10_LOSS_EDGES)
 
 
-def test_the_entry_point_of_the_package_is_the_plugin_and_needs_neither_torch_nor_tensorflow() -> (
-    None
-):
+def test_the_entry_point_is_the_plugin_and_loads_or_hides_nothing_heavy() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     ((name, value),) = project["entry-points"]["tensorboard_plugins"].items()
     assert EntryPoint(name, value, "tensorboard_plugins").load() is LossesPlugin
     module = value.partition(":")[0]
-    code = f"import sys, {module}; print({{'torch', 'tensorflow'}} & set(sys.modules))"
+    others = {"torch", "tensorflow", "tensorboard.compat.notf"}  # the last one hides TensorFlow
+    code = f"import sys, {module}; print({others} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"

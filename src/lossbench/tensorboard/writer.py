@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import sys
 import time
+import types
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -27,6 +29,13 @@ from lossbench.tensorboard.hparams import (
 )
 from lossbench.tensorboard.labels import RunLabels, labels_summary
 from lossbench.tensorboard.layout import Layout, layout_summary
+
+# tensorboard imports TensorFlow where it is installed, only to open local files: seconds per run.
+# Its own switch against that is a module called ``tensorboard.compat.notf``, which its wheel does
+# not ship, so an empty one is put in place here, unless TensorFlow is already loaded. The plugin
+# must not do so: in a `tensorboard` of the user's, TensorFlow may be what reads the log folder.
+if "tensorflow" not in sys.modules:
+    sys.modules.setdefault("tensorboard.compat.notf", types.ModuleType("tensorboard.compat.notf"))
 
 EVENT_FILES = "events.out.tfevents.*"
 
