@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from lossbench.comparison import metrics
+from lossbench.comparison.across_cells import critical_difference_words
 from lossbench.comparison.aggregate import scatter_metric
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ def captions(comparison: Comparison) -> dict[str, Caption]:
     metric, baseline = comparison.facts, comparison.baseline
     beside = metrics.facts(scatter_metric(comparison)).name
     direction = "right" if metric.higher_is_better else "left"
+    seen = comparison.across
     margin = "" if comparison.margin is None else " The band around 0 is the margin."
     return {
         "summary": Caption("Summary", ""),
@@ -125,13 +127,15 @@ def captions(comparison: Comparison) -> dict[str, Caption]:
         ),
         "ranks": Caption(
             "Ranks across cells",
-            "Mean rank of each arm over the cells, averaged over seeds first; 1 is best.",
+            "Mean rank of each arm over the cells, averaged over seeds first; 1 is best. "
+            + (critical_difference_words(seen) if seen and seen.comparable else ""),
             wide=True,
         ),
         "profiles": Caption(
             "Performance profiles",
-            "Share of runs that reach at least the value on the horizontal axis. A curve above "
-            "another everywhere is better everywhere.",
+            f"Share of runs that are {'above' if metric.higher_is_better else 'below'} the value "
+            "on the horizontal axis; the band is a pointwise 95 % bootstrap interval. A curve "
+            "above another everywhere is better everywhere.",
         ),
         "aggregates": Caption(
             "Interquartile means",

@@ -11,14 +11,15 @@ from typing import Any
 import pandas as pd
 
 from lossbench.comparison import metrics
+from lossbench.comparison.across_cells import across_sentence
 from lossbench.comparison.across_scores import Across, gather
 from lossbench.comparison.metrics import Metric, split_of
+from lossbench.comparison.notes import where_measured
 from lossbench.comparison.pairing import Difference, differences, pair_runs
 from lossbench.comparison.paragraph import overall, paragraph
 from lossbench.comparison.posthoc import Derived
 from lossbench.comparison.table import (
     Gap,
-    balanced_validation,
     find_gaps,
     finished,
     metric_tags,
@@ -118,8 +119,8 @@ class Comparison:
 
     @property
     def overall(self) -> str:
-        """The grades over all contexts in words; "" where there is only one."""
-        return overall(self)
+        """The grades over all contexts, and all together, in words; "" where there is one."""
+        return " ".join(filter(None, (overall(self), across_sentence(self))))
 
 
 def compare(
@@ -131,7 +132,10 @@ def compare(
     by: str = "arm",
     out: Path,
 ) -> Comparison:
-    """Compare the runs of one study and write results.csv, results.md and report.html to ``out``.
+    """Compare the runs of one study and write what was found to ``out``.
+
+    results.csv, results.md and results.tex, every figure as SVG and CSV in figures/, report.html,
+    and for TensorBoard a run with the tables and figures in tensorboard/.
 
     ``by`` is what is compared (arm, loss or model), ``baseline`` the one that all others are
     paired with, ``metric`` the tag that decides. Every other metric is described, not judged.
@@ -140,13 +144,17 @@ def compare(
     Raises `InputError`, with nothing written, if no run is finished, if ``by``, ``baseline`` or
     ``metric`` is unknown, or if runs share seeds but none is paired.
     """
-    from lossbench.comparison import export, report
+    from lossbench.comparison import export, figure_files, latex, report, tensorboard_run
 
     comparison = evaluate(records, baseline=baseline, metric=metric, by=by, margin=margin)
     out.mkdir(parents=True, exist_ok=True)
     comparison.files.append(export.write_csv(comparison, out / "results.csv"))
     comparison.files.append(export.write_markdown(comparison, out / "results.md"))
+    comparison.files.append(latex.write_latex(comparison, out / "results.tex"))
     comparison.files.append(report.write_report(comparison, out / "report.html"))
+    pictures = figure_files.write_figures(comparison, out / "figures")
+    comparison.files.append(out / "figures")
+    comparison.files.append(tensorboard_run.write(comparison, pictures, out / "tensorboard"))
     return comparison
 
 
@@ -251,10 +259,3 @@ def _notes(ranked: dict[str, list[str]], baseline: str) -> dict[str, str]:
         elif len(labels) == 1:
             notes[context] = f"nothing but {baseline}, so there is nothing to compare"
     return notes
-
-
-def where_measured(split: str, records: Sequence[Record]) -> str:
-    """The split in words; a balanced validation set is called what it is."""
-    if split == "val" and any(map(balanced_validation, records)):
-        return "balanced validation (oracle)"
-    return metrics.SPLITS[split]

@@ -9,6 +9,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lossbench.comparison.across_cells import across_sheets
+from lossbench.comparison.audit import audit_sheets
 from lossbench.comparison.notes import measured
 from lossbench.comparison.posthoc import Derived
 from lossbench.comparison.tables import Sheet, sheets
@@ -54,13 +56,15 @@ def write_markdown(comparison: Comparison, path: Path) -> Path:
     lines = [f"# {escape(comparison.study)}", "", escape(comparison.headline), ""]
     if comparison.overall:
         lines += [escape(comparison.overall), ""]
+    for sheet in across_sheets(comparison):
+        lines += [markdown_table(sheet), ""]
     for context in comparison.ranked:
         lines += [f"## {escape(context)}", "", escape(comparison.paragraph(context)), ""]
         sentences = [entry.sentence for entry in comparison.verdicts if entry.context == context]
         lines += [f"- {escape(sentence)}" for sentence in sentences]
         lines += [""] * bool(sentences)
-        for sheet in sheets(comparison, context):
-            lines += _table(sheet)
+        for sheet in (*sheets(comparison, context), *audit_sheets(comparison, context)):
+            lines += [markdown_table(sheet), ""]
     remarks = [f"{gap.context}: {gap.sentence}" for gap in comparison.gaps]
     if remarks:
         lines += ["## Not used", "", *(f"- {escape(remark)}" for remark in remarks), ""]
@@ -69,11 +73,13 @@ def write_markdown(comparison: Comparison, path: Path) -> Path:
     return path
 
 
-def _table(sheet: Sheet) -> list[str]:
+def markdown_table(sheet: Sheet) -> str:
+    """``sheet`` as a GitHub markdown table under its caption."""
     widths = range(len(sheet.head))
     rule = ["---" if column == 0 else "---:" for column in widths]
     rows = [map(escape, sheet.head), rule, *(map(escape, row) for row in sheet.rows)]
-    return [f"{escape(sheet.caption)}:", "", *(f"| {' | '.join(row)} |" for row in rows), ""]
+    caption = f"{escape(sheet.caption.rstrip('.'))}:"
+    return "\n".join([caption, "", *(f"| {' | '.join(row)} |" for row in rows)])
 
 
 def escape(text: str) -> str:

@@ -1,4 +1,4 @@
-"""figures/: every figure of every context as SVG, and its data as CSV."""
+"""figures/: every figure of every context, and over all of them, as SVG, and its data as CSV."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lossbench.comparison.across_cells import across_data
 from lossbench.comparison.aggregate import context_data
 from lossbench.comparison.labels import slugs
 from lossbench.comparison.loss_lines import EVERYONE
 from lossbench.comparison.panels import Data, left_edge
-from lossbench.comparison.pictures import FIGURES, drawn, figure_svg
+from lossbench.comparison.pictures import ALL_CELLS, FIGURES, drawn, figure_svg
 from lossbench.records import files
 
 if TYPE_CHECKING:
@@ -32,8 +33,9 @@ def write_figures(comparison: Comparison, folder: Path) -> dict[str, str]:
     """
     folder.mkdir(parents=True, exist_ok=True)
     former = _former(folder)
-    names = slugs(comparison.ranked)
-    found = {context: context_data(comparison, context) for context in comparison.ranked}
+    found: dict[str, Data] = {ALL_CELLS: across_data(comparison)}
+    found |= {context: context_data(comparison, context) for context in comparison.ranked}
+    names = slugs(found)
     wanted = [
         f"{names[context]}-{figure}.{ending}"
         for context, data in found.items()

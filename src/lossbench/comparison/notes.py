@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from lossbench.comparison.metrics import GRADIENT
+from lossbench.comparison.metrics import GRADIENT, SPLITS
 from lossbench.comparison.pairing import REQUIRED
 from lossbench.comparison.table import balanced_validation, finished
 from lossbench.config import noise_label
@@ -59,6 +59,13 @@ def _margin(comparison: Comparison) -> str:
         "At most 5 % of studies call any such difference irrelevant wrongly, beside the 5 % of "
         "better and worse."
     )
+
+
+def where_measured(split: str, records: Sequence[Record]) -> str:
+    """The split in words; a balanced validation set is called what it is."""
+    if split == "val" and any(map(balanced_validation, records)):
+        return "balanced validation (oracle)"
+    return SPLITS[split]
 
 
 def _validation(records: Sequence[Record]) -> str:

@@ -8,7 +8,7 @@ enough. The labels were tested against the baseline, not against each other, and
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -35,6 +35,9 @@ from lossbench.comparison.verdict import (
 
 if TYPE_CHECKING:
     from lossbench.comparison.compare import Comparison
+
+ADJECTIVES = {CANNOT_TELL: "undecided", NO_RELEVANT_DIFFERENCE: "no different in what matters"}
+"""The grades that do not fit behind "is"."""
 
 Graded = dict[str, list[Difference]]
 """The differences of one context by grade, each list with the best first."""
@@ -75,7 +78,7 @@ def overall(comparison: Comparison) -> str:
         counts[entry.label][entry.word] += 1
     ordered = sorted(counts, key=lambda label: (-counts[label][BETTER], counts[label][WORSE]))
     told = [
-        f"{label} is {formats.listing(f'{word} in {n}' for word in GRADES if (n := grades[word]))}"
+        f"{label} is {_tally(grades)}"
         for label in ordered
         if (grades := counts[label])[BETTER] or grades[WORSE]
     ]
@@ -90,6 +93,12 @@ def overall(comparison: Comparison) -> str:
         else " Nothing is better in every cell, so the choice depends on the cell."
     )
     return formats.one_line(f"{start}{'; '.join(told[:8])}{'; and so on' * (len(told) > 8)}.", end)
+
+
+def _tally(grades: Mapping[str, int]) -> str:
+    """Such as ``better in 5 and undecided in 2``."""
+    words = (f"{ADJECTIVES.get(word, word)} in {grades[word]}" for word in GRADES if grades[word])
+    return formats.listing(words)
 
 
 def recommended(graded: Graded) -> Difference | None:

@@ -8,9 +8,10 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 from xml.sax.saxutils import escape
 
+from lossbench.comparison.across_figures import across_specifications
 from lossbench.comparison.captions import captions
 from lossbench.comparison.figures import MOST_VALUES, Specification, specifications
-from lossbench.comparison.looks import Look, looks
+from lossbench.comparison.looks import Look, looks, order
 from lossbench.comparison.loss_lines import REWEIGHTED
 from lossbench.comparison.panels import Data, Panel, panels
 
@@ -26,10 +27,16 @@ FIGURES = {
     "reliability": ("reliability", 3, 300),
     "scatter": ("scatter", 2, 400),
     "cross_loss": ("cross_loss", 1, 620),
+    "ranks": ("ranks", 1, 560),
+    "profiles": ("profiles", 1, 560),
+    "aggregates": ("aggregates", 1, 560),
 }
 """Every figure: the data it is of, panels in a row, width of a panel in pixels."""
 
-ALL_ARMS = ("differences", "cross_loss")
+ALL_CELLS = "all cells"
+"""In place of a context, for the figures over all of them (`across_cells.across_data`)."""
+
+ALL_ARMS = ("differences", "cross_loss", "ranks", "aggregates")
 """The figures with a row per arm: they show all, without a legend."""
 
 MOST_ARMS = 12
@@ -65,7 +72,8 @@ ONE_PRIOR = "area: test; dashed: training"
 def figure_svg(comparison: Comparison, context: str, name: str, data: Data) -> str:
     """The figure ``name`` of one context as SVG, text as text, with <title> and <desc>.
 
-    ``data`` is that of `aggregate.context_data`; KeyError if it has no such figure.
+    ``data`` is that of `aggregate.context_data`, or for the context `ALL_CELLS` that of
+    `across_cells.across_data`; KeyError if it has no such figure.
     """
     import vl_convert
 
@@ -99,7 +107,7 @@ def words(comparison: Comparison, context: str, name: str) -> tuple[str, str]:
 
 def picture(comparison: Comparison, context: str, name: str, data: Data) -> Specification:
     """The whole Vega-Lite specification of one figure: panels, data, theme, title and legend."""
-    own = specifications(comparison)[name]
+    own = _specification(comparison, name)
     _, columns, width = FIGURES[name]
     chosen = _arms(comparison, context, name)
     shown = panels(name, data, chosen)
@@ -114,35 +122,59 @@ def picture(comparison: Comparison, context: str, name: str, data: Data) -> Spec
     if name not in (*ALL_ARMS, "overfitting"):
         wide = min(columns, len(shown)) * (width + 60)
         whole = {"vconcat": [grid, _legend(legend, wide)], "spacing": 20}
-    marks = data["marks"]
     return whole | {
         "$schema": own["$schema"],
         "config": THEME,
         "padding": 12,
         "title": _title(comparison, context, name, data),
         "datasets": {
-            "marks": [
-                {"x": marks["half"], "text": "log 2", "side": "right"},
-                {"x": marks["chance"], "text": "log C", "side": "left"},
-            ],
+            "marks": _marks(data.get("marks", {})),
             **own.get("datasets", {}),
             **{f"rows-{place}": panel.rows for place, panel in enumerate(shown)},
         },
     }
 
 
+def _specification(comparison: Comparison, name: str) -> Specification:
+    known = specifications(comparison)
+    if name in known:
+        return known[name]
+    return across_specifications(comparison.facts, len(comparison.labels))[name]
+
+
+def _marks(marks: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The rows beside those of the arms: two rules of the losses, or the bars of the ranks."""
+    if "half" in marks:
+        return [
+            {"x": marks["half"], "text": "log 2", "side": "right"},
+            {"x": marks["chance"], "text": "log C", "side": "left"},
+        ]
+    return [dict(zip(marks, row, strict=True)) for row in zip(*marks.values(), strict=True)]
+
+
+def _ranked(comparison: Comparison, context: str) -> list[str]:
+    """The labels in the order of the context's table."""
+    if context == ALL_CELLS:
+        return [comparison.labels[arm] for arm in order(comparison)]
+    return comparison.ranked[context]
+
+
 def _arms(comparison: Comparison, context: str, name: str) -> list[Look]:
     """The looks of the arms that a picture shows, in the order of the context's table."""
     known = {look["label"]: look for look in looks(comparison)}
-    ranked = comparison.ranked[context]
+    ranked = _ranked(comparison, context)
     return [known[label] for label in (ranked if name in ALL_ARMS else ranked[:MOST_ARMS])]
 
 
 def _title(comparison: Comparison, context: str, name: str, data: Data) -> dict[str, Any]:
     caption = captions(comparison)[name]
-    seeds = comparison.done[context]["seed"].nunique()
-    below = [f"{context}; {seeds} seed{'s' * (seeds != 1)}"]
-    arms = len(comparison.ranked[context])
+    if context == ALL_CELLS:
+        assert comparison.across is not None
+        below = [f"{len(comparison.across.cells)} cells"]
+    else:
+        seeds = comparison.done[context]["seed"].nunique()
+        below = [f"{context}; {seeds} seed{'s' * (seeds != 1)}"]
+    arms = len(_ranked(comparison, context))
     if name not in ALL_ARMS and arms > MOST_ARMS:
         below.append(f"the first {MOST_ARMS} of {arms} in the table; the CSV file has all")
     if name == "overfitting":

@@ -26,7 +26,7 @@ from lossbench.comparison.captions import Caption, Choice, captions, choices, sh
 from lossbench.comparison.looks import order
 from lossbench.comparison.matrices import Matrix, cross_loss_matrix, shaded
 from lossbench.comparison.notes import measured
-from lossbench.comparison.paragraph import overall, remarks
+from lossbench.comparison.paragraph import remarks
 from lossbench.comparison.tables import Sheet
 from lossbench.comparison.verdict import GRADES
 from lossbench.records import files
@@ -171,7 +171,7 @@ def _verdict(comparison: Comparison) -> list[str]:
     contexts = list(comparison.ranked)
     if len(contexts) == 1:
         return remarks(comparison, contexts[0])
-    return [overall(comparison), comparison.headline]
+    return [comparison.overall, comparison.headline]
 
 
 def _content(comparison: Comparison) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from math import isnan
 from typing import TYPE_CHECKING
 
 from lossbench.comparison import formats, metrics, posthoc
-from lossbench.comparison.compare import where_measured
+from lossbench.comparison.notes import where_measured
 from lossbench.comparison.pairing import Difference
 from lossbench.comparison.posthoc import WORDS
 from lossbench.comparison.statistics import estimate
@@ -31,7 +31,7 @@ def sheets(comparison: Comparison, context: str) -> list[Sheet]:
     """All tables of one context, those that there are."""
     makers = (
         *(summary_sheet, difference_sheet, resolution_sheet, sensitivity_sheet),
-        *(example_uncertainty_sheet, posthoc_sheet, gradient_sheet),
+        *(example_uncertainty_sheet, posthoc_sheet),
         *(overfitting_sheet, label_noise_sheet),
     )
     return [sheet for make in makers if (sheet := make(comparison, context))]
