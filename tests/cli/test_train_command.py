@@ -7,6 +7,8 @@ import signal
 from dataclasses import replace
 from pathlib import Path
 
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
 from lossbench.records import RunLock, read_study
 from tests.cli.test_sweep_command import (
     _nothing_is_left_running,  # noqa: F401  a fixture
@@ -105,7 +107,7 @@ def test_help_says_what_the_loss_scale_does(tmp_path: Path) -> None:
 
 
 def test_arms_with_and_without_a_matched_scale_are_compared(tmp_path: Path) -> None:
-    """The constant and the gradient at the start are on the terminal and in every file."""
+    """The constant and the gradient at the start are in the report, one of the files written."""
     code, said = run_command(
         "sweep", "data=digits", "imbalance=exponential", "trainer.max_epochs=1", "study=s",
         "loss=mae", "loss_scale=none,match_ce", "seed=0,1", where=tmp_path,
@@ -120,8 +122,16 @@ def test_arms_with_and_without_a_matched_scale_are_compared(tmp_path: Path) -> N
     assert len(scales) == 2
     assert len({*scales}) == 2  # measured for each seed
     found = tmp_path / "runs" / "s" / "comparison"
-    texts = [said, *((found / name).read_text() for name in ("results.md", "report.html"))]
-    for text in texts:
+    for text in ((found / name).read_text() for name in ("results.md", "report.html")):
         assert f"{sum(scales) / 2:.3g}" in text
         assert "loss scale" in text
     assert scale in (found / "results.csv").read_text()
+    assert "mae, matched scale" in (found / "results.tex").read_text()
+    pictures = sorted(path.stem for path in (found / "figures").glob("*.svg"))
+    assert len(pictures) == len(list((found / "figures").glob("*.csv"))) > 5
+    events = EventAccumulator(str(found / "tensorboard")).Reload()
+    assert {*pictures, "digits-exponential-100-mlp-1-epoch/answer"} <= {
+        *events.Tags()["tensors"]
+    }
+    for name in ("results.csv", "results.md", "report.html", "results.tex", "figures"):
+        assert f"comparison/{name}" in said

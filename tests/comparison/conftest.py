@@ -1,4 +1,4 @@
-"""A place for the Vega script that outlives one session, and a small study to compare."""
+"""A place for the Vega script that outlives one session, no pictures, and a small study."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from lossbench.comparison import figure_files
 
 from .synthetic import write_synthetic_study
 
@@ -17,6 +19,12 @@ def _cache(request: pytest.FixtureRequest) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(request.config.cache.mkdir("lossbench")))
         yield
+
+
+@pytest.fixture(autouse=True)
+def _few_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`compare` draws none here, which takes 5 s: test_files.py and tests/cli draw them."""
+    monkeypatch.setattr(figure_files, "write_figures", lambda comparison, folder: {})
 
 
 @pytest.fixture

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
 from lossbench.cli import main
 
-from .synthetic import write_synthetic_study
+from .synthetic import edit_record, runs_of, write_synthetic_study
 
 DECLARED = {"metric": "test/cls/tail_recall", "margin": 0.02}
 
@@ -46,6 +47,19 @@ def test_without_a_declaration_balanced_accuracy_decides(capfd) -> None:
     text = said(write(metric=None, margin=None), "", capfd)
     assert "on balanced accuracy, test set" in text
     assert "No margin is declared" in text
+
+
+def test_a_look_before_the_sweep_is_through_says_so(capfd) -> None:
+    study = write(metric=None, margin=None)
+    folders = [path.parent.name for path in study.glob("*/record.json")]
+    plan = {"runs": [{"folder": name} for name in [*folders, "to come", "to come too"]]}
+    (study / "plan.json").write_text(json.dumps(plan))
+    text = said(study, "", capfd)
+    assert "This is an interim look: 2 planned runs are still to come." in text
+    plan["runs"] = plan["runs"][:-2]
+    (study / "plan.json").write_text(json.dumps(plan))
+    edit_record(*runs_of(study, "focal", 1), status="failed", reason="boom", metrics={})
+    assert "interim" not in said(study, "", capfd)  # a failed run will not come by itself
 
 
 @pytest.mark.parametrize(

@@ -16,10 +16,11 @@ import pytest
 from scipy import stats
 
 from lossbench.comparison import looks, pictures
+from lossbench.comparison.across_cells import across_data
 from lossbench.comparison.aggregate import context_data
 from lossbench.comparison.compare import Comparison, evaluate
 from lossbench.comparison.export import write_csv
-from lossbench.comparison.figure_files import WRITTEN, write_figures
+from lossbench.comparison.figure_files import WRITTEN, figure_csv, write_figures
 from lossbench.comparison.labels import slugs
 from lossbench.comparison.latex import escape, write_latex
 from lossbench.comparison.posthoc import with_posthoc
@@ -33,6 +34,9 @@ BETTER, DERIVED = "balanced_softmax", "cross_entropy + logit adjustment"
 ARMS = {"cross_entropy": 0.0, EVIL: 0.059, BETTER: 0.06}
 CELL = "digits | factor 10 | mlp | 5 epochs"
 SVG = "{http://www.w3.org/2000/svg}"
+
+
+OVER_CELLS = {"ranks", "profiles", "aggregates"}
 
 
 @pytest.fixture(scope="module")
@@ -68,15 +72,32 @@ def test_every_figure_is_a_picture_with_words(found: Comparison, folder: Path) -
     start = slugs(found.ranked)[CELL]
     assert start == "digits-factor-10-mlp-5-epochs"
     names = {path.name.removeprefix(f"{start}-") for path in folder.glob("*.svg")}
-    assert names == {f"{figure}.svg" for figure in pictures.FIGURES}
+    figures = set(pictures.FIGURES) - OVER_CELLS
+    assert names == {f"{figure}.svg" for figure in figures}
     shown = {"differences": {EVIL, BETTER, DERIVED}, "scatter": {*ARMS, DERIVED}}
-    for figure in pictures.FIGURES:
+    for figure in figures:
         path = folder / f"{start}-{figure}.svg"
         root = ElementTree.parse(path).getroot()
         assert CELL in (root.findtext(f"{SVG}title") or "")
         assert len(root.findtext(f"{SVG}desc") or "") > 40
         assert set(texts(path)) >= shown.get(figure, set(ARMS)), figure
         assert not re.search(r"<script|href=|url\(http", path.read_text(encoding="utf-8"))
+
+
+def test_figures_over_all_cells_are_pictures_too(tmp_path: Path) -> None:
+    cells = [f"plain | factor {factor} | mlp | 5 epochs" for factor in range(10)]
+    write_synthetic_study(tmp_path / "study", ARMS, range(2), cells=cells)
+    records = read_study(tmp_path / "study")
+    many = evaluate(records, baseline="cross_entropy", metric=METRIC, by="arm")
+    found = across_data(many)
+    for figure in OVER_CELLS:
+        svg = pictures.figure_svg(many, pictures.ALL_CELLS, figure, found)
+        said = {part.text or "" for part in ElementTree.fromstring(svg).iter(f"{SVG}text")}
+        assert said >= set(ARMS), figure
+        assert "10 cells" in said
+        assert ("critical difference" in said) == (figure == "ranks")
+        rows = list(csv.DictReader(io.StringIO(figure_csv(figure, found, many.labels))))
+        assert {row["arm"] for row in rows} == set(ARMS)
 
 
 def test_the_same_comparison_gives_the_same_bytes(found: Comparison, folder: Path) -> None:

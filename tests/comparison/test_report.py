@@ -13,6 +13,8 @@ import pytest
 import vl_convert
 
 from lossbench.comparison import report
+from lossbench.comparison.across_cells import across_sheets
+from lossbench.comparison.audit import audit_sheets
 from lossbench.comparison.compare import Comparison, compare
 from lossbench.comparison.export import escape
 from lossbench.comparison.tables import sheets
@@ -217,7 +219,11 @@ def test_markdown_tables_read_back(evil: Comparison) -> None:
             assert len({len(row) for row in rows}) == 1
             tables.append(rows)
             rows = []
-    assert len(tables) == sum(len(sheets(evil, name)) for name in evil.ranked)
+    over_all = len(across_sheets(evil))
+    of_cells = [[*sheets(evil, name), *audit_sheets(evil, name)] for name in evil.ranked]
+    assert len(tables) == over_all + sum(map(len, of_cells))
+    assert over_all
+    tables = tables[over_all:]
     context = next(iter(evil.ranked))
     assert [row[0] for row in tables[0][2:]] == evil.ranked[context]
     summary = evil.summary[evil.summary["context"] == context].set_index(["label", "metric"])
@@ -244,6 +250,7 @@ def test_bad_input_writes_nothing(study: Path, tmp_path: Path) -> None:
 
 def test_a_second_comparison_replaces_the_first(study: Path, tmp_path: Path) -> None:
     records = read_study(study)
+    (tmp_path / "out" / "figures").mkdir(parents=True)  # no pictures in these tests
     compare(records, out=tmp_path / "out")
     before = (tmp_path / "out" / "results.md").read_text()
     found = compare(records, metric="test/cls/accuracy", out=tmp_path / "out")

@@ -43,7 +43,7 @@ def _ranks(labels: int) -> alt.TopLevelMixin:
     scale = alt.Scale(domain=[1, labels], nice=False)
     axis = alt.Axis(orient="top", values=list(range(1, labels + 1)), format="d", grid=False)
     title = "average rank (1 is best)"
-    rows = alt.Axis(labelLimit=150, labelPadding=8, ticks=False, domain=False)
+    rows = alt.Axis(labelPadding=8, ticks=False, domain=False)
     bars = alt.Chart(MARKS).mark_rule(strokeWidth=5, strokeCap="round")
     bars = bars.encode(
         x=alt.X("low:Q", scale=scale, axis=axis, title=title),
@@ -84,7 +84,7 @@ def _profiles(metric: Metric) -> alt.TopLevelMixin:
 
 
 def _aggregates(metric: Metric) -> alt.TopLevelMixin:
-    row = alt.Y("label:N", sort=None, title=None, axis=alt.Axis(labelLimit=150))
+    row = alt.Y("label:N", sort=None, title=None)
     better = "right" if metric.higher_is_better else "left"
     names = ("interquartile_mean", "low", "high")
     base = alt.Chart(ROWS).encode(

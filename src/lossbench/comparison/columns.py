@@ -11,9 +11,9 @@ Columns = dict[str, list[Any]]
 """Lists of one length, by name; a row is one entry of each."""
 
 
-def plain(values: Iterable[float]) -> list[float | None]:
-    """``values`` with four significant digits; None for what is not finite."""
-    return [float(f"{value:.4g}") if np.isfinite(value) else None for value in values]
+def plain(values: Iterable[float], digits: int = 4) -> list[float | None]:
+    """``values`` with that many significant digits; None for what is not finite."""
+    return [float(f"{value:.{digits}g}") if np.isfinite(value) else None for value in values]
 
 
 def append(columns: Columns, **row: Any) -> None:

@@ -13,7 +13,7 @@ from lossbench.arguments import read_settings
 from lossbench.config import folder
 from lossbench.errors import InputError
 from lossbench.records import DamagedRecordError, Record, chosen_study, read_study
-from lossbench.records.study import set_aside
+from lossbench.records.study import planned_folders, set_aside
 from lossbench.settings import SETTINGS
 
 if TYPE_CHECKING:
@@ -95,6 +95,8 @@ def _compared(study: Path, settings: dict[str, str | None], margin: float | None
     from lossbench.comparison.posthoc import split_baseline, with_posthoc
 
     records = read_study(study)
+    ended = {record.folder.name for record in records if record.status in ("done", "failed")}
+    pending = sum(name not in ended for name in planned_folders(study))
     found = declared(records)
     by = str(settings["by"])
     if found.metric is not None and settings["metric"] is None:
@@ -108,7 +110,8 @@ def _compared(study: Path, settings: dict[str, str | None], margin: float | None
     methods = chosen(settings["posthoc"], found.posthoc) + its_own
     records = with_posthoc(records, list(dict.fromkeys(methods)), arm)
     out = Path(settings["out"]) if settings["out"] else study / "comparison"
-    return compare(records, baseline=baseline, metric=metric, margin=margin, by=by, out=out)
+    choices = {"baseline": baseline, "metric": metric, "by": by}
+    return compare(records, **choices, margin=margin, pending=pending, out=out)
 
 
 def _check_declared(found: Declared, records: Sequence[Record], by: str) -> None:

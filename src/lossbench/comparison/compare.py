@@ -39,6 +39,7 @@ class Comparison:
     context, label and metric (see `summarise`). ``ranked`` gives the labels of every context: the
     baseline, then the best first. ``gaps`` are runs that could not be used, ``notes`` says why a
     context has no differences. ``labels`` are all of them, in one order for all figures.
+    ``pending`` is the number of planned runs that are neither done nor failed.
     ``figure_data`` keeps what `aggregate.context_data` has computed.
     """
 
@@ -55,6 +56,7 @@ class Comparison:
     gaps: list[Gap]
     notes: dict[str, str]
     margin: float | None = None
+    pending: int = 0
     files: list[Path] = field(default_factory=list)
     figure_data: dict[str, dict[str, Any]] = field(default_factory=dict, repr=False)
 
@@ -130,6 +132,7 @@ def compare(
     metric: str = metrics.PRIMARY,
     margin: float | None = None,
     by: str = "arm",
+    pending: int = 0,
     out: Path,
 ) -> Comparison:
     """Compare the runs of one study and write what was found to ``out``.
@@ -140,18 +143,20 @@ def compare(
     ``by`` is what is compared (arm, loss or model), ``baseline`` the one that all others are
     paired with, ``metric`` the tag that decides. Every other metric is described, not judged.
     ``margin`` is the smallest difference in ``metric`` that matters, in its unit (None: not said).
+    ``pending`` planned runs are still to come: the answer then says that it is an interim one.
 
     Raises `InputError`, with nothing written, if no run is finished, if ``by``, ``baseline`` or
     ``metric`` is unknown, or if runs share seeds but none is paired.
     """
     from lossbench.comparison import export, figure_files, latex, report, tensorboard_run
 
-    comparison = evaluate(records, baseline=baseline, metric=metric, by=by, margin=margin)
+    choices = {"baseline": baseline, "metric": metric, "by": by}
+    comparison = evaluate(records, **choices, margin=margin, pending=pending)
     out.mkdir(parents=True, exist_ok=True)
     comparison.files.append(export.write_csv(comparison, out / "results.csv"))
     comparison.files.append(export.write_markdown(comparison, out / "results.md"))
-    comparison.files.append(latex.write_latex(comparison, out / "results.tex"))
     comparison.files.append(report.write_report(comparison, out / "report.html"))
+    comparison.files.append(latex.write_latex(comparison, out / "results.tex"))
     pictures = figure_files.write_figures(comparison, out / "figures")
     comparison.files.append(out / "figures")
     comparison.files.append(tensorboard_run.write(comparison, pictures, out / "tensorboard"))
@@ -165,6 +170,7 @@ def evaluate(
     metric: str,
     by: str,
     margin: float | None = None,
+    pending: int = 0,
 ) -> Comparison:
     """What `compare` computes, without writing anything."""
     runs = run_table(records, by)
@@ -200,6 +206,7 @@ def evaluate(
         gaps=gaps,
         notes=_notes(ranked, baseline),
         margin=margin,
+        pending=pending,
     )
 
 

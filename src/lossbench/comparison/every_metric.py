@@ -23,6 +23,10 @@ MOST_RECALLS = 30
 """More classes than these have their recalls in the figure of recalls only."""
 
 
+DIGITS = 7
+"""Of the numbers in the table, which shows three decimals: with fewer it would round twice."""
+
+
 def every_metric(
     comparison: Comparison, context: str, number: Mapping[str, int]
 ) -> tuple[Columns, list[dict[str, str]]]:
@@ -54,13 +58,13 @@ def every_metric(
         rows = {
             "arm": [number[label]] * len(found),
             "metric": found.tolist(),
-            "mean": plain(mean[found]),
-            "low": plain(low[found]),
-            "high": plain(high[found]),
+            "mean": plain(mean[found], DIGITS),
+            "low": plain(low[found], DIGITS),
+            "high": plain(high[found], DIGITS),
             "n": n[found].tolist(),
-            "difference": plain(difference[found]),
-            "difference_low": plain(difference_low[found]),
-            "difference_high": plain(difference_high[found]),
+            "difference": plain(difference[found], DIGITS),
+            "difference_low": plain(difference_low[found], DIGITS),
+            "difference_high": plain(difference_high[found], DIGITS),
             "pairs": pairs[found].tolist(),
         }
         for name, entries in rows.items():

@@ -59,7 +59,7 @@ def remarks(comparison: Comparison, context: str) -> list[str]:
         _oracle(graded, chosen),
         _higher(comparison, graded, chosen),
         *_the_others(comparison, graded, chosen),
-        _error_rate(graded),
+        _interim(comparison) or _error_rate(graded),
         _incomplete(comparison, context, graded),
     ]
     subject = chosen or best_in_mean(comparison, graded)
@@ -283,6 +283,20 @@ def _at_the_size_seen(entry: Difference, judged: int) -> str:
     if needed is None or needed <= entry.n:
         return ""
     return f"; {formats.more_seeds([needed - entry.n]).lower()} if it is as large as seen"
+
+
+def _interim(comparison: Comparison) -> str:
+    """That the sweep is not through; a look after each new seed finds something by chance."""
+    if not comparison.pending:
+        return ""
+    runs = (
+        "1 planned run is" if comparison.pending == 1 else f"{comparison.pending} planned runs are"
+    )
+    return (
+        f"This is an interim look: {runs} still to come. The intervals and p are those of one look "
+        "at all planned seeds; who looks after each seed and stops where it pleases finds "
+        "differences by chance more often than they say."
+    )
 
 
 def _error_rate(graded: Graded) -> str:

@@ -85,7 +85,7 @@ def figure_svg(comparison: Comparison, context: str, name: str, data: Data) -> s
     return svg[:start] + named + svg[start:] + "\n"
 
 
-def figure_png(svg: str, scale: float = 1.5) -> tuple[bytes, int, int]:
+def figure_png(svg: str, scale: float = 1.0) -> tuple[bytes, int, int]:
     """The picture of `figure_svg` as PNG, with its width and height in pixels."""
     import vl_convert
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 from dataclasses import dataclass
@@ -82,6 +83,19 @@ def run_folders(study: Path) -> list[Path]:
     if not study.is_dir():
         return []
     return sorted(path.parent for path in study.glob(f"*/{RECORD}"))
+
+
+def planned_folders(study: Path) -> list[str]:
+    """The run folders that the newest sweep of ``study`` planned; none if there was no sweep."""
+    try:
+        plan = json.loads((study / PLAN).read_text())
+        return [entry["folder"] for entry in plan["runs"]]
+    except FileNotFoundError:
+        return []
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"{study / PLAN} cannot be read ({error}); remove it, the records are not affected"
+        ) from error
 
 
 def studies(runs_dir: Path) -> list[Path]:

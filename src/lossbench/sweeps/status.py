@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections import Counter
 from pathlib import Path
 
 from lossbench.arguments import read_settings
-from lossbench.errors import InputError, unknown
+from lossbench.errors import unknown
 from lossbench.records import RunState, run_folders, run_state, studies
-from lossbench.records.study import PLAN
+from lossbench.records.study import planned_folders
 
 STATES = ("done", "failed", "running", "interrupted", "missing")
 
@@ -37,19 +36,6 @@ def study_states(study: Path) -> dict[str, RunState]:
     """The state of every run of ``study`` by folder name: those planned, and those recorded."""
     names = dict.fromkeys([*planned_folders(study), *(path.name for path in run_folders(study))])
     return {name: run_state(study / name) for name in names}
-
-
-def planned_folders(study: Path) -> list[str]:
-    """The run folders that the newest sweep of ``study`` planned; none if there was no sweep."""
-    try:
-        plan = json.loads((study / PLAN).read_text())
-        return [entry["folder"] for entry in plan["runs"]]
-    except FileNotFoundError:
-        return []
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(
-            f"{study / PLAN} cannot be read ({error}); remove it, the records are not affected"
-        ) from error
 
 
 def counts(states: dict[str, RunState]) -> str:
