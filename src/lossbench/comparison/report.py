@@ -27,6 +27,7 @@ from lossbench.comparison.looks import order
 from lossbench.comparison.matrices import Matrix, cross_loss_matrix, shaded
 from lossbench.comparison.notes import measured
 from lossbench.comparison.paragraph import remarks
+from lossbench.comparison.posthoc import Derived
 from lossbench.comparison.tables import Sheet
 from lossbench.comparison.verdict import GRADES
 from lossbench.records import files
@@ -195,8 +196,9 @@ def _content(comparison: Comparison) -> dict[str, Any]:
 
 
 def _counts(comparison: Comparison) -> str:
-    """Such as ``7 arms, 21 finished runs, made with lossbench 0.1.0``."""
-    done = sum(len(runs) for runs in comparison.done.values())
+    """Such as ``7 arms, 21 finished runs, made with lossbench 0.1.0``; what was trained counts."""
+    rows = (row for runs in comparison.done.values() for row in runs.index)
+    done = sum(not isinstance(comparison.records[row], Derived) for row in rows)
     arms = len(comparison.labels)
     cells = f"{len(comparison.ranked)} cells, " if len(comparison.ranked) > 1 else ""
     words = f"{cells}{arms} {comparison.by}s, {done} finished runs"

@@ -100,7 +100,7 @@ function library() {
   return window.vegaEmbed;
 }
 
-function theme() {
+function theme(width) {
   const axis = { labelColor: "var(--ink)", titleColor: "var(--ink)", gridColor: "var(--line)" };
   return {
     background: null,
@@ -108,7 +108,7 @@ function theme() {
     view: { stroke: null },
     axis: {
       ...axis, domainColor: "var(--muted)", tickColor: "var(--muted)", gridOpacity: 0.7,
-      labelFontSize: 12, titleFontSize: 12, titleFontWeight: 500,
+      labelFontSize: 12, titleFontSize: 12, titleFontWeight: 500, labelLimit: Math.min(320, 0.4 * width),
     },
     mark: { color: "var(--muted)" },
     rule: { color: "var(--muted)" },
@@ -135,7 +135,7 @@ async function draw(chart) {
     ...own,
     height: heightOf(own, rows, marks),
     params: (own.params || []).map((each) => (each.name === "top" ? { ...each, value: topOf(chart) } : each)),
-    config: theme(),
+    config: theme(chart.clientWidth),
     datasets: { ...own.datasets, rows, marks },
   };
   const { view } = await library()(chart, specification, { mode: "vega-lite", renderer: "svg", actions: false });
