@@ -11,6 +11,7 @@ from scipy import stats
 from lossbench.comparison.statistics import (
     ALPHA,
     PairedTest,
+    equivalence_intervals,
     equivalence_test,
     estimate,
     holm,
@@ -201,6 +202,18 @@ def test_equivalence_is_two_one_sided_tests(n: int, margin: float) -> None:
     assert found == pytest.approx(max(above, below), rel=1e-9)
     inner = stats.t.interval(0.90, n - 1, loc=values.mean(), scale=stats.sem(values))
     assert (found < 0.05) == (-margin < inner[0] and inner[1] < margin)
+
+
+@given(families, st.floats(0.005, 0.2))
+def test_an_equivalence_interval_and_its_verdict_never_contradict(
+    family: list[list[float]], margin: float
+) -> None:
+    tests = [paired_t_test(values) for values in family]
+    p_values = [equivalence_test(test, margin) for test in tests]
+    intervals = equivalence_intervals(tests, p_values)
+    for p, (low, high) in zip(holm(p_values), intervals, strict=True):
+        if abs(p - ALPHA) > 1e-9:
+            assert (p < ALPHA) == (-margin < low and high < margin)
 
 
 def test_equivalence_without_a_spread_or_a_margin() -> None:
