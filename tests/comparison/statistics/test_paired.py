@@ -251,3 +251,8 @@ def test_not_distinguishable_uses_shared_seeds_only() -> None:
     assert shared < 0.05
     assert not_distinguishable_from_best(values, higher_is_better=True) == {"one"}
     assert not_distinguishable_from_best({"a": {}}, higher_is_better=True) == set()
+
+
+def test_a_small_spread_is_a_spread() -> None:
+    assert paired_t_test([1.0, 1.0 + 1e-9, 1.0 - 1e-9]).standard_error > 0
+    assert paired_t_test([1.0, 1.0 + 1e-15, 1.0 - 1e-15]).standard_error == 0
