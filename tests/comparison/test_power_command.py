@@ -149,7 +149,7 @@ def test_nothing_heavy_is_imported() -> None:
 
 
 def test_a_spread_of_rounding_errors_is_none(tmp_path: Path) -> None:
-    records = study(tmp_path, {"stiff": (0.01,) * 5, "wide": WIDE})
+    records = study(tmp_path, {"stiff": (0.01 + 1e-15, *[0.01] * 4), "wide": WIDE})
     _, pilot = pilot_spreads(records, "cross_entropy", METRIC)
     spreads = {entry.label: entry.spread for entry in pilot}
     assert spreads["stiff"] == 0.0
