@@ -13,8 +13,10 @@ import pytest
 from scipy import stats
 
 from lossbench.cli import main
+from lossbench.comparison.power_command import pilot_spreads
 
 from .synthetic import edit_record, runs_of, write_synthetic_study
+from .test_paragraph import METRIC, WIDE, study
 
 TAG = "test/cls/balanced_accuracy"
 
@@ -144,3 +146,11 @@ def test_nothing_heavy_is_imported() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_spread_of_rounding_errors_is_none(tmp_path: Path) -> None:
+    records = study(tmp_path, {"stiff": (0.01 + 1e-15, *[0.01] * 4), "wide": WIDE})
+    _, pilot = pilot_spreads(records, "cross_entropy", METRIC)
+    spreads = {entry.label: entry.spread for entry in pilot}
+    assert spreads["stiff"] == 0.0
+    assert spreads["wide"] > 0.01

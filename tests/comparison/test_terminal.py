@@ -63,7 +63,7 @@ def test_of_many_cells_only_the_words_are_shown(tmp_path: Path) -> None:
         if run_cell(run) == run_cell(gone):
             edit_record(run, status="failed", reason="loss is not finite")
     text = " ".join(printed(tmp_path, 80).split())
-    assert "Over the 4 cells, compared with cross_entropy: mae is worse in 3" in text
+    assert "3 of 4 cells are judged; compared with cross_entropy: mae is worse in 3" in text
     assert "Nothing is judged here: no finished run of cross_entropy" in text
     assert all(cell in text for cell in cells)
     assert "±" not in text

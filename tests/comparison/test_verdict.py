@@ -35,6 +35,7 @@ CLEAR = Difference(
     sensitivity=sensitivity_of([0.058, 0.066, 0.051, 0.062, 0.068], higher_is_better=True),
     margin=None,
     equivalence_p=float("nan"),
+    equivalence_interval=(float("nan"), float("nan")),
     detectable=0.017,
     seeds_needed=3,
     matched="subset, init, batches",

@@ -15,8 +15,9 @@ from lossbench.comparison.across_cells import across_sentence
 from lossbench.comparison.across_scores import Across, gather
 from lossbench.comparison.metrics import Metric, split_of
 from lossbench.comparison.notes import where_measured
+from lossbench.comparison.overall import overall
 from lossbench.comparison.pairing import Difference, differences, pair_runs
-from lossbench.comparison.paragraph import overall, paragraph
+from lossbench.comparison.paragraph import paragraph
 from lossbench.comparison.posthoc import Derived
 from lossbench.comparison.table import (
     Gap,

@@ -28,6 +28,9 @@ REQUIRED = {
     "model": ("subset", "batches"),
 }
 
+ROUNDING = 1e-12
+"""Of a metric: a smaller difference comes from the order of a sum, and is none."""
+
 
 @dataclass(frozen=True)
 class Difference:
@@ -40,11 +43,12 @@ class Difference:
     labels of the context together with 95 %. ``sensitivity`` shows other assumptions.
 
     ``equivalence_p`` tests that the difference is smaller than ``margin`` either way, by Holm over
-    the labels of the context; NaN without a margin. ``detectable`` is the smallest true difference
-    that these seeds would have shown with 80 % power at level alpha / k (k labels with a p), with
-    the spread seen. ``seeds_needed`` are the seeds in all that would show, likewise, a difference
-    of the size of the margin, or without one of the size seen; None if more than 1,000. Where no
-    spread was seen they are NaN and None.
+    the labels of the context; NaN without a margin. ``equivalence_interval`` (low, high) lies
+    within the margin exactly when that p is below alpha. ``detectable`` is the smallest true
+    difference that these seeds would have shown with 80 % power at level alpha / k (k labels with
+    a p), with the spread seen. ``seeds_needed`` are the seeds in all that would show, likewise, a
+    difference of the size of the margin, or without one of the size seen; None if more than 1,000.
+    Where no spread was seen they are NaN and None.
 
     ``matched`` names the fingerprints that were equal in every pair. ``refused`` maps a reason to
     the seeds that were not compared for it.
@@ -65,6 +69,7 @@ class Difference:
     sensitivity: Sensitivity
     margin: float | None
     equivalence_p: float
+    equivalence_interval: tuple[float, float]
     detectable: float
     seeds_needed: int | None
     matched: str
@@ -88,6 +93,8 @@ def pair_runs(
     others = runs[runs["label"] != baseline]
     pairs = others.merge(base, on=["context", "seed"], suffixes=("", "_baseline"))
     pairs["difference"] = pairs["value"] - pairs["value_baseline"]
+    size = pairs[["value", "value_baseline"]].abs().max(axis=1)
+    pairs.loc[pairs["difference"].abs() < ROUNDING * size, "difference"] = 0.0
     for name in FINGERPRINTS:
         pairs[name] = pairs[name] == pairs[f"{name}_baseline"]  # a missing one equals nothing
     pairs["refused"] = ""
@@ -161,6 +168,7 @@ def _judge(
     simultaneous = statistics.simultaneous_intervals(tests)
     equivalent = [statistics.equivalence_test(test, margin or np.nan) for test in tests]
     equivalence = statistics.holm(equivalent)
+    within = statistics.equivalence_intervals(tests, equivalent)
     level = ALPHA / max(1, int(np.isfinite(adjusted).sum()))
     detectable = _detectable(tests, level)
     found = []
@@ -185,6 +193,7 @@ def _judge(
                 ),
                 margin=margin,
                 equivalence_p=float(equivalence[i]),
+                equivalence_interval=within[i],
                 detectable=detectable[i],
                 seeds_needed=_seeds_needed(test, margin, level),
                 matched=_matched(pairs),

@@ -7,8 +7,7 @@ enough. The labels were tested against the baseline, not against each other, and
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -36,9 +35,6 @@ from lossbench.comparison.verdict import (
 if TYPE_CHECKING:
     from lossbench.comparison.compare import Comparison
 
-ADJECTIVES = {CANNOT_TELL: "undecided", NO_RELEVANT_DIFFERENCE: "no different in what matters"}
-"""The grades that do not fit behind "is"."""
-
 Graded = dict[str, list[Difference]]
 """The differences of one context by grade, each list with the best first."""
 
@@ -63,42 +59,9 @@ def remarks(comparison: Comparison, context: str) -> list[str]:
         _incomplete(comparison, context, graded),
     ]
     subject = chosen or best_in_mean(comparison, graded)
-    if subject and not (graded[NOT_JUDGED] or subject.label == comparison.baseline):
+    if subject and subject not in graded[NOT_JUDGED]:
         sentences.append(trade_offs(comparison, context, subject.label))
     return list(filter(None, sentences))
-
-
-def overall(comparison: Comparison) -> str:
-    """How often each label got which grade, over several contexts; "" for one."""
-    contexts = len(comparison.ranked)
-    if contexts < 2:
-        return ""
-    counts: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
-    for entry in comparison.verdicts:
-        counts[entry.label][entry.word] += 1
-    ordered = sorted(counts, key=lambda label: (-counts[label][BETTER], counts[label][WORSE]))
-    told = [
-        f"{label} is {_tally(grades)}"
-        for label in ordered
-        if (grades := counts[label])[BETTER] or grades[WORSE]
-    ]
-    start = f"Over the {contexts} cells, compared with {comparison.baseline}: "
-    quiet = [label for label in ordered if not (counts[label][BETTER] or counts[label][WORSE])]
-    if quiet:
-        told.append(f"no cell shows {formats.some(quiet, 4)} to be better or worse")
-    everywhere = [label for label in ordered if counts[label][BETTER] == contexts]
-    end = (
-        f" Better in every cell: {formats.some(everywhere)}."
-        if everywhere
-        else " Nothing is better in every cell, so the choice depends on the cell."
-    )
-    return formats.one_line(f"{start}{'; '.join(told[:8])}{'; and so on' * (len(told) > 8)}.", end)
-
-
-def _tally(grades: Mapping[str, int]) -> str:
-    """Such as ``better in 5 and undecided in 2``."""
-    words = (f"{ADJECTIVES.get(word, word)} in {grades[word]}" for word in GRADES if grades[word])
-    return formats.listing(words)
 
 
 def recommended(graded: Graded) -> Difference | None:
@@ -130,8 +93,9 @@ def _answer(comparison: Comparison, graded: Graded, chosen: Difference | None) -
             f"{_size(comparison, chosen)}{_margin(chosen)}."
         )
     if graded[BETTER]:
+        yet = "yet " * (bool(graded[CANNOT_TELL]) or _partly_open(comparison, graded))
         return (
-            f"There is no reason that matters to replace {baseline}: "
+            f"There is no reason {yet}that matters to replace {baseline}: "
             f"{formats.some([entry.label for entry in graded[BETTER]])} "
             f"{'is' if len(graded[BETTER]) == 1 else 'are'} better in {measured}, but by less than "
             f"the margin of {formats.margin(comparison.margin)} "
@@ -162,6 +126,8 @@ def _no_reason(
     others = f"{tested[0].label} is not" if one else f"none of the {len(tested)} others is"
     start = f"with {_seeds(tested)}, {others} shown to be better than {baseline} in {measured}"
     if not graded[CANNOT_TELL]:
+        if _partly_open(comparison, graded):
+            return f"Keep {baseline} for now: {start}, but a part of the study is not judged."
         return f"Keep {baseline}: {start}, and nothing that matters is left open."
     best = best_in_mean(comparison, graded)
     answer = f"{start[0].upper()}{start[1:]}, so there is no reason yet to replace it."
@@ -172,6 +138,16 @@ def _no_reason(
         f"{_size(comparison, best)}, and cannot be told from it; {_open([best])}"
         f"{_at_the_size_seen(best, len(tested))}."
     )
+
+
+def _partly_open(comparison: Comparison, graded: Graded) -> bool:
+    """Whether runs are still to come, or a label could not be judged for want of runs or pairs."""
+    contexts = {entry.context for entries in graded.values() for entry in entries}
+    unfinished = any(
+        gap.context in contexts and gap.label not in comparison.ranked[gap.context]
+        for gap in comparison.gaps
+    )
+    return bool(comparison.pending or graded[NOT_JUDGED] or graded[NOT_COMPARED] or unfinished)
 
 
 def best_in_mean(comparison: Comparison, graded: Graded) -> Difference | None:
@@ -303,8 +279,9 @@ def _error_rate(graded: Graded) -> str:
     tested = sum(len(graded[grade]) for grade in GRADES[:4])
     if not (graded[BETTER] or graded[WORSE]) or tested < 2:
         return ""
+    all_ = "Both" if tested == 2 else f"All {tested}"
     return (
-        f"All {tested} were judged together: at most {ALPHA:.0%} of studies like this one would "
+        f"{all_} were judged together: at most {ALPHA:.0%} of studies like this one would "
         "call any of them better or worse by chance."
     ).replace("%", " %")
 
@@ -353,17 +330,29 @@ def _same(graded: Graded, chosen: Difference | None) -> list[str]:
 def _size(comparison: Comparison, entry: Difference) -> str:
     mean, low, high = formats.difference(entry.mean, entry.low, entry.high)
     evidence = f"Holm p {formats.p_value(entry.holm_p)}, {formats.seeds(entry.n)}"
+    evidence += _no_spread(entry)
     lost = _lost(comparison, entry)
     return f"{mean} (95 % Holm interval {low} to {high}; {evidence}{lost})"
 
 
 def _sizes(comparison: Comparison, entries: Sequence[Difference]) -> str:
-    """Label, mean and Holm interval of the first five, and what is missing of them."""
+    """Label, mean and interval of the first five, and what is missing of them.
+
+    The interval is Holm's, or that of the equivalence test where this decided.
+    """
     texts = []
     for entry in entries:
-        mean, low, high = formats.difference(entry.mean, entry.low, entry.high)
-        texts.append(f"{entry.label} {mean} ({low} to {high}{_lost(comparison, entry)})")
+        decided = judge(entry, comparison.facts) == NO_RELEVANT_DIFFERENCE
+        bounds = entry.equivalence_interval if decided else (entry.low, entry.high)
+        mean, low, high = formats.difference(entry.mean, *bounds)
+        lost = _no_spread(entry) + _lost(comparison, entry)
+        texts.append(f"{entry.label} {mean} ({low} to {high}{lost})")
     return formats.some(texts, 5)
+
+
+def _no_spread(entry: Difference) -> str:
+    """That equal differences say less than their p; "" if there is a spread."""
+    return "; no spread was seen, so p says little" * (entry.standard_error == 0)
 
 
 def _open_size(comparison: Comparison, entry: Difference) -> str:

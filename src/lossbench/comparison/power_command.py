@@ -16,6 +16,7 @@ from lossbench.comparison.formats import significant
 from lossbench.comparison.statistics import (
     ALPHA,
     fewest_seeds,
+    paired_t_test,
     power_of_all,
     power_of_t,
     seeds_needed,
@@ -176,9 +177,8 @@ def pilot_spreads(
     paired = pairs[pairs["refused"] == ""]
     spreads = []
     for (context, label), group in paired.groupby(["context", "label"]):
-        values = group["difference"]
-        spread = 0.0 if values.nunique() == 1 and len(values) > 1 else float(values.std(ddof=1))
-        spreads.append(PilotSpread(str(context), str(label), len(values), spread))
+        test = paired_t_test(group["difference"].to_numpy())
+        spreads.append(PilotSpread(str(context), str(label), test.n, test.spread))
     return baseline, spreads
 
 

@@ -75,7 +75,8 @@ def verdict(
         NO_RELEVANT_DIFFERENCE: f"{label} shows no relevant difference from {baseline}: "
         f"{value}, and with these {seeds} it is within the margin of "
         f"{formats.margin(difference.margin)} either way (equivalence p "
-        f"{formats.p_value(difference.equivalence_p)}; {evidence}).",
+        f"{formats.p_value(difference.equivalence_p)}, interval "
+        f"{formats.interval(difference.equivalence_interval)}; {evidence}).",
         CANNOT_TELL: f"{label} cannot be told from {baseline} with these {seeds}: "
         f"{value} ({evidence}).{_still_possible(difference)}{_more_seeds(difference)}",
         NOT_JUDGED: f"{label} is not judged against {baseline}: {value} (n = {seeds}; "
@@ -136,8 +137,9 @@ def _caution(difference: Difference) -> str:
     """What a reader must know beside the numbers; "" if nothing."""
     notes = []
     if difference.n >= 2 and difference.standard_error == 0:
+        alike = "both seeds" if difference.n == 2 else f"all {difference.n} seeds"
         notes.append(
-            f" The difference is the same on all {difference.n} seeds: "
+            f" The difference is the same on {alike}: "
             "no spread was seen, so the interval and p say less than they seem to."
         )
     for reason, seeds in difference.refused.items():

@@ -11,6 +11,7 @@ from scipy import stats
 from lossbench.comparison.statistics import (
     ALPHA,
     PairedTest,
+    equivalence_intervals,
     equivalence_test,
     estimate,
     holm,
@@ -203,6 +204,18 @@ def test_equivalence_is_two_one_sided_tests(n: int, margin: float) -> None:
     assert (found < 0.05) == (-margin < inner[0] and inner[1] < margin)
 
 
+@given(families, st.floats(0.005, 0.2))
+def test_an_equivalence_interval_and_its_verdict_never_contradict(
+    family: list[list[float]], margin: float
+) -> None:
+    tests = [paired_t_test(values) for values in family]
+    p_values = [equivalence_test(test, margin) for test in tests]
+    intervals = equivalence_intervals(tests, p_values)
+    for p, (low, high) in zip(holm(p_values), intervals, strict=True):
+        if abs(p - ALPHA) > 1e-9:
+            assert (p < ALPHA) == (-margin < low and high < margin)
+
+
 def test_equivalence_without_a_spread_or_a_margin() -> None:
     constant = paired_t_test([-0.1] * 4)
     assert [equivalence_test(constant, margin) for margin in (0.2, 0.1, 0.05)] == [0.0, 1.0, 1.0]
@@ -238,3 +251,8 @@ def test_not_distinguishable_uses_shared_seeds_only() -> None:
     assert shared < 0.05
     assert not_distinguishable_from_best(values, higher_is_better=True) == {"one"}
     assert not_distinguishable_from_best({"a": {}}, higher_is_better=True) == set()
+
+
+def test_a_small_spread_is_a_spread() -> None:
+    assert paired_t_test([1.0, 1.0 + 1e-9, 1.0 - 1e-9]).standard_error > 0
+    assert paired_t_test([1.0, 1.0 + 1e-15, 1.0 - 1e-15]).standard_error == 0

@@ -161,6 +161,21 @@ def equivalence_test(test: PairedTest, margin: float) -> float:
     return float(special.stdtr(test.n - 1, -inside / test.standard_error))
 
 
+def equivalence_intervals(
+    tests: Sequence[PairedTest], p_values: ArrayLike, alpha: float = ALPHA
+) -> list[tuple[float, float]]:
+    """The interval (low, high) that goes with each test's equivalence ``p_values`` (k,).
+
+    The 1 - 2 a t-interval, with a the level at which Holm's rule judged the p: it lies within the
+    margin exactly when Holm's adjusted equivalence p is below ``alpha``. NaN where p is NaN.
+    """
+    levels = holm_levels(p_values, alpha)
+    return [
+        _t_interval(test.mean, test.standard_error, test.n, 2 * level)
+        for test, level in zip(tests, levels, strict=True)
+    ]
+
+
 def not_distinguishable_from_best(
     values: Mapping[str, Mapping[int, float]], *, higher_is_better: bool
 ) -> set[str]:
