@@ -25,10 +25,6 @@ from lossbench.tensorboard.writer import RunWriter
 
 TARGETS = np.repeat([0, 1, 2], [60, 25, 5])
 LOGITS = np.random.default_rng(0).normal(0, 2, (90, 3)) + 2 * np.eye(3)[TARGETS]
-DIFFERENCES = {
-    "paired_difference/test/cls/balanced_accuracy/focal": {0: 0.25, 1: -0.5},
-    "paired_difference/test/cls/balanced_accuracy/ldam": {1: 0.125},
-}
 
 
 def png(width: int, height: int) -> tuple[bytes, int, int]:
@@ -55,9 +51,9 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for seed in (0, 1):
         write_run(runs / "study" / f"focal-{seed}" / "tensorboard", seed)
     comparison = runs / "study" / "comparison" / "tensorboard"
-    write_comparison_run(comparison, {"old": "x"}, {"old": png(2, 2)}, {"old/a": {0: 1.0}})
+    write_comparison_run(comparison, {"old": "x"}, {"old": png(2, 2)})
     texts = {"verdict": "**better** <script>alert(1)</script>", "table": "|a|b|\n|-|-|\n|1|2|"}
-    write_comparison_run(comparison, texts, {"forest": png(31, 17)}, DIFFERENCES)
+    write_comparison_run(comparison, texts, {"forest": png(31, 17)})
     return runs
 
 
@@ -79,10 +75,8 @@ def test_custom_scalars_show_each_chart_once_with_its_own_tag_of_every_run(board
         }
         for category in layout
     }
-    metric = "paired_difference/test/cls/balanced_accuracy"
     assert {title: list(charts) for title, charts in shown.items()} == {
-        "Comparison": [metric],
-        **{title: list(charts) for title, charts in RUN_LAYOUT.items()},
+        title: list(charts) for title, charts in RUN_LAYOUT.items()
     }
     for title, charts in RUN_LAYOUT.items():
         for chart in charts:
@@ -92,12 +86,6 @@ def test_custom_scalars_show_each_chart_once_with_its_own_tag_of_every_run(board
                 found = get(url, "data/plugin/custom_scalars/scalars", run=run, tag=pattern)
                 ((tag, ((_, step, value),)),) = found["tag_to_events"].items()
                 assert (tag, step, value) == (chart, 1, seed + 0.5)
-    (pattern,) = shown["Comparison"][metric]
-    run = f"{prefix}comparison/tensorboard"
-    arms = get(url, "data/plugin/custom_scalars/scalars", run=run, tag=pattern)["tag_to_events"]
-    assert {
-        tag: {step: value for _, step, value in points} for tag, points in arms.items()
-    } == DIFFERENCES
 
 
 def test_a_pr_curve_has_the_counts_of_the_samples(board) -> None:
@@ -137,10 +125,9 @@ def test_the_comparison_shows_its_texts_and_figures_and_nothing_older(board) -> 
     (image,) = get(url, "data/plugin/images/images", run=run, tag="forest", sample="0")
     picture = get(url, "data/plugin/images/individualImage", **dict(parse_qsl(image["query"])))
     assert Image.open(io.BytesIO(picture)).size == (31, 17)
-    assert set(get(url, "data/plugin/scalars/tags")[run]) == set(DIFFERENCES)
 
 
 def test_nothing_takes_the_comparison_for_a_run(runs: Path, tmp_path: Path) -> None:
     assert read_study(runs / "study") == []
-    write_comparison_run(tmp_path / "comparison" / "tensorboard", {"a": "b"}, {}, {})
+    write_comparison_run(tmp_path / "comparison" / "tensorboard", {"a": "b"}, {})
     assert studies(tmp_path) == []

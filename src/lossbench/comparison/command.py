@@ -111,7 +111,13 @@ def _compared(study: Path, settings: dict[str, str | None], margin: float | None
     records = with_posthoc(records, list(dict.fromkeys(methods)), arm)
     out = Path(settings["out"]) if settings["out"] else study / "comparison"
     choices = {"baseline": baseline, "metric": metric, "by": by}
-    return compare(records, **choices, margin=margin, pending=pending, out=out)
+    try:
+        return compare(records, **choices, margin=margin, pending=pending, out=out)
+    except OSError as error:  # of a record it would be a DamagedRecordError
+        raise InputError(
+            f"out={out}: results cannot be written there ({error.strerror or error}); "
+            "give a folder that can be written with out=FOLDER"
+        ) from error
 
 
 def _check_declared(found: Declared, records: Sequence[Record], by: str) -> None:

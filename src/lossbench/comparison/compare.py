@@ -28,7 +28,7 @@ from lossbench.comparison.table import (
     summarise,
 )
 from lossbench.comparison.verdict import Verdict, headline, verdict
-from lossbench.errors import unknown
+from lossbench.errors import InputError, unknown
 from lossbench.records import Record
 
 
@@ -176,6 +176,11 @@ def evaluate(
     """What `compare` computes, without writing anything."""
     runs = run_table(records, by)
     fact = metrics.check(metric, metric_tags(runs), by)
+    if margin is not None and fact.unit == "fraction" and margin >= 1:
+        raise InputError(
+            f"margin={margin:g} is not allowed: {fact.name} lies between 0 and 1, so give a "
+            "difference that matters such as 0.01"
+        )
     done = finished(runs)
     baseline = known_baseline(baseline, done)
     columns = [metric, *metrics.columns(split_of(metric), runs.columns)]
@@ -184,7 +189,10 @@ def evaluate(
     places = done[["context", "label"]].drop_duplicates()
     with_baseline = places.loc[places["label"] == baseline, "context"]
     judged = places[(places["label"] != baseline) & places["context"].isin(with_baseline)]
-    found = differences(pairs, judged, margin, higher_is_better=fact.higher_is_better)
+    everyone = runs[["context", "label"]].drop_duplicates()
+    absent = (everyone["context"].value_counts() - places["context"].value_counts()).to_dict()
+    direction = {"higher_is_better": fact.higher_is_better}
+    found = differences(pairs, judged, margin, **direction, absent=absent)
     ranked = _rank(summary[summary["metric"] == metric], baseline, found, fact)
     found.sort(key=lambda entry: ranked[entry.context].index(entry.label))
     where = where_measured(split_of(metric), records)

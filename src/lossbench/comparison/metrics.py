@@ -194,7 +194,12 @@ def check(metric: str, available: Iterable[str], by: str) -> Metric:
     """
     tags = set(available)
     if metric not in tags:
-        raise unknown("metric", metric, shown(tags))
+        named = sorted(tag for tag in tags if tag.endswith(f"/{metric}"))
+        first = [tag for tag in named if split_of(tag) == split_of(PRIMARY)] or named
+        if first:
+            raise InputError(f"unknown metric {metric!r}; did you mean {first[0]!r}?")
+        usual = columns(split_of(PRIMARY), tags)
+        raise unknown("metric", metric, shown(tags), [*usual, "and every tag in results.csv"])
     if metric.endswith("/objective") and by != "model":
         yardstick = metric.replace("objective", "cross_entropy")
         raise InputError(

@@ -32,8 +32,8 @@ def measured(comparison: Comparison) -> list[str]:
         f"{comparison.by}; ± is the standard error of the mean over seeds.",
         _pairing(comparison),
         "Differences are judged by a paired t-test over seeds, with Holm's correction for the "
-        "number of comparisons in a cell. A Holm interval is the t-interval at the level at which "
-        "Holm's rule judged the comparison: it excludes 0 exactly when Holm's p is below 0.05, "
+        "number of comparisons in a cell, those included that lack the runs to be tested. A Holm "
+        "interval is the t-interval at the level at which Holm's rule judged the comparison: it excludes 0 exactly when Holm's p is below 0.05, "
         "and each one covers its own difference with at least 95 %. Simultaneous intervals (t, at "
         "0.05 over the number of comparisons) hold all together with 95 %: sizes are claimed with "
         "them.",

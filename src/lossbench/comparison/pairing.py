@@ -9,8 +9,9 @@ have to match too, unless the two regimes differ (DESIGN.md, Pairing).
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 import pandas as pd
@@ -121,12 +122,14 @@ def differences(
     margin: float | None = None,
     *,
     higher_is_better: bool,
+    absent: Mapping[str, int] = MappingProxyType({}),
 ) -> list[Difference]:
     """The differences of every context and label in ``labels``, judged by Holm per context.
 
     ``pairs`` is the result of `pair_runs`; ``labels`` has the columns context and label, and holds
     no baseline. ``margin`` is the largest difference that does not matter, in the unit of the
-    metric. Raises `InputError` if it is not above 0, or if runs share seeds but not one pair is
+    metric. ``absent`` is the number of labels of a context that have no finished run: they belong
+    to the family all the same. Raises `InputError` if it is not above 0, or if runs share seeds but not one pair is
     allowed.
     """
     if margin is not None and not 0 < margin < math.inf:
@@ -153,23 +156,32 @@ def differences(
             {name: groups.get((context, name), pairs[:0]) for name in names},
             margin,
             higher_is_better,
+            absent.get(context, 0),
         )
     ]
 
 
 def _judge(
-    context: str, groups: dict[str, pd.DataFrame], margin: float | None, higher_is_better: bool
+    context: str,
+    groups: dict[str, pd.DataFrame],
+    margin: float | None,
+    higher_is_better: bool,
+    absent: int,
 ) -> list[Difference]:
-    """The differences of one context, one family of Holm's rule; ``groups`` are labels' pairs."""
+    """The differences of one context; ``groups`` are labels' pairs.
+
+    They and ``absent`` more labels without any run are one family of Holm's rule.
+    """
     allowed = [group[group["refused"] == ""].sort_values("seed") for group in groups.values()]
     tests = [statistics.paired_t_test(group["difference"].to_numpy()) for group in allowed]
+    tests += [statistics.paired_t_test([])] * absent
     adjusted = statistics.holm([test.p for test in tests])
     intervals = statistics.holm_intervals(tests)
     simultaneous = statistics.simultaneous_intervals(tests)
     equivalent = [statistics.equivalence_test(test, margin or np.nan) for test in tests]
     equivalence = statistics.holm(equivalent)
     within = statistics.equivalence_intervals(tests, equivalent)
-    level = ALPHA / max(1, int(np.isfinite(adjusted).sum()))
+    level = ALPHA / max(1, len(tests))
     detectable = _detectable(tests, level)
     found = []
     for i, (label, group) in enumerate(groups.items()):

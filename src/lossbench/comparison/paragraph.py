@@ -13,6 +13,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lossbench.comparison import formats
+from lossbench.comparison.cautions import (
+    Graded,
+    error_rate,
+    example_uncertainty,
+    incomplete,
+    interim,
+    without_training,
+)
 from lossbench.comparison.pairing import Difference
 from lossbench.comparison.posthoc import ORACLE
 from lossbench.comparison.statistics import ALPHA
@@ -25,6 +33,7 @@ from lossbench.comparison.verdict import (
     NO_RELEVANT_DIFFERENCE,
     NOT_COMPARED,
     NOT_JUDGED,
+    TESTED,
     WORSE,
     beyond_margin,
     equivalent,
@@ -34,9 +43,6 @@ from lossbench.comparison.verdict import (
 
 if TYPE_CHECKING:
     from lossbench.comparison.compare import Comparison
-
-Graded = dict[str, list[Difference]]
-"""The differences of one context by grade, each list with the best first."""
 
 
 def paragraph(comparison: Comparison, context: str) -> str:
@@ -55,8 +61,10 @@ def remarks(comparison: Comparison, context: str) -> list[str]:
         _oracle(graded, chosen),
         _higher(comparison, graded, chosen),
         *_the_others(comparison, graded, chosen),
-        _interim(comparison) or _error_rate(graded),
-        _incomplete(comparison, context, graded),
+        interim(comparison) or error_rate(graded),
+        example_uncertainty(comparison, context),
+        incomplete(comparison, context, graded),
+        without_training(comparison, context, chosen),
     ]
     subject = chosen or best_in_mean(comparison, graded)
     if subject and subject not in graded[NOT_JUDGED]:
@@ -101,7 +109,7 @@ def _answer(comparison: Comparison, graded: Graded, chosen: Difference | None) -
             f"the margin of {formats.margin(comparison.margin)} "
             f"({_sizes(comparison, graded[BETTER])})."
         )
-    tested = [entry for grade in GRADES[:4] for entry in graded[grade]]
+    tested = [entry for grade in TESTED for entry in graded[grade]]
     if tested:
         return _no_reason(comparison, graded, tested, measured)
     best = best_in_mean(comparison, graded)
@@ -208,7 +216,7 @@ def _the_others(comparison: Comparison, graded: Graded, chosen: Difference | Non
         sentences.append(f"Cannot tell{either}, with {_seeds(open_)}: {names}; {_open(open_)}.")
     if worse := graded[WORSE]:
         sentences.append(f"Worse: {_sizes(comparison, worse)}.")
-    tested = any(graded[grade] for grade in GRADES[:4])
+    tested = any(graded[grade] for grade in TESTED)
     if tested and (alone := graded[NOT_JUDGED]):
         sentences.append(f"Not judged, with one paired seed: {_names(alone)}.")
     if gone := graded[NOT_COMPARED]:
@@ -259,51 +267,6 @@ def _at_the_size_seen(entry: Difference, judged: int) -> str:
     if needed is None or needed <= entry.n:
         return ""
     return f"; {formats.more_seeds([needed - entry.n]).lower()} if it is as large as seen"
-
-
-def _interim(comparison: Comparison) -> str:
-    """That the sweep is not through; a look after each new seed finds something by chance."""
-    if not comparison.pending:
-        return ""
-    runs = (
-        "1 planned run is" if comparison.pending == 1 else f"{comparison.pending} planned runs are"
-    )
-    return (
-        f"This is an interim look: {runs} still to come. The intervals and p are those of one look "
-        "at all planned seeds; who looks after each seed and stops where it pleases finds "
-        "differences by chance more often than they say."
-    )
-
-
-def _error_rate(graded: Graded) -> str:
-    tested = sum(len(graded[grade]) for grade in GRADES[:4])
-    if not (graded[BETTER] or graded[WORSE]) or tested < 2:
-        return ""
-    all_ = "Both" if tested == 2 else f"All {tested}"
-    return (
-        f"{all_} were judged together: at most {ALPHA:.0%} of studies like this one would "
-        "call any of them better or worse by chance."
-    ).replace("%", " %")
-
-
-def _incomplete(comparison: Comparison, context: str, graded: Graded) -> str:
-    """Which labels lack seeds, and that their means are of the seeds that are left."""
-    missing: dict[str, list[str]] = {}
-    said = {entry.label for entry in graded[NOT_COMPARED]}
-    for gap in comparison.gaps:
-        if gap.context != context or gap.label in said:
-            continue
-        seeds = f"seed{'s' * (len(gap.seeds) != 1)} {', '.join(map(str, gap.seeds))}"
-        finished = gap.label in comparison.ranked[context]
-        what = f"{gap.kind} on {seeds}" if finished else "no run finished"
-        missing.setdefault(what, []).append(gap.label)
-    if not missing:
-        return ""
-    told = [f"{formats.some(names, 4)} ({what})" for what, names in missing.items()]
-    return (
-        f"Not all seeds are there: {'; '.join(told[:5])}{'; and so on' * (len(told) > 5)}. Their "
-        "numbers are of the seeds that are left, and pairs exist only where both runs do."
-    )
 
 
 def _margin(entry: Difference) -> str:

@@ -240,7 +240,7 @@ def _seeds_table(plan: Plan, difference: float) -> Table:
         cells += [fewest_seeds(all_found, power) for power in POWERS if plan.losses > 1]
         texts = (f"more than {MOST_SEEDS}" if cell is None else str(cell) for cell in cells)
         rows.append((name, significant(spread), *texts))
-    head = ["spread", "standard deviation", *_at_powers("one given loss")]
+    head = ["spread", "standard deviation", *_at_powers("one given loss, at most")]
     return _table(head + _at_powers(f"all {plan.losses}") * (plan.losses > 1), rows)
 
 
@@ -262,7 +262,7 @@ def _differences_table(plan: Plan, spread: float) -> Table:
         rows.append(tuple(cells))
     head = ["seeds", *_at_powers("smallest difference")]
     if difference is not None:
-        head += [f"chance of {significant(difference)}, one given loss"]
+        head += [f"chance of {significant(difference)}, one given loss, at least"]
         head += [f"all {plan.losses}"] * (plan.losses > 1)
     return _table(head, rows)
 

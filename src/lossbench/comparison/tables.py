@@ -139,6 +139,7 @@ def sensitivity_sheet(comparison: Comparison, context: str) -> Sheet | None:
     if not entries:
         return None
     enough = not all(isnan(entry.sensitivity.bootstrap[0]) for entry in entries)
+    most = max(entry.n for entry in entries)
     rows = []
     for entry in entries:
         found = entry.sensitivity
@@ -161,7 +162,8 @@ def sensitivity_sheet(comparison: Comparison, context: str) -> Sheet | None:
     )
     caption = (
         f"Differences to {comparison.baseline} under other assumptions: they stand beside the "
-        "verdict and do not make it; no correction for the number of comparisons"
+        "verdict and do not make it; no correction for the number of comparisons; with "
+        f"{formats.seeds(most)} neither of the two p can be below {formats.p_value(2.0 ** (1 - most))}"
     )
     return Sheet(caption, head, tuple(rows))
 

@@ -1,8 +1,7 @@
-"""What was found, as a run for TensorBoard: answer and tables as text, figures, differences."""
+"""What was found, as a run for TensorBoard: the answer and the tables as text, and the figures."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,7 +25,7 @@ def write(comparison: Comparison, pictures: Mapping[str, str], folder: Path) -> 
     from lossbench.tensorboard.comparison_run import write_comparison_run
 
     images = {Path(name).stem: figure_png(svg) for name, svg in pictures.items()}
-    write_comparison_run(folder, _texts(comparison), images, _differences(comparison))
+    write_comparison_run(folder, _texts(comparison), images)
     return folder
 
 
@@ -43,15 +42,3 @@ def _texts(comparison: Comparison) -> dict[str, str]:
         for place, sheet in enumerate(every, start=1):
             found[f"{slug}/table_{place:02}"] = markdown_table(sheet)
     return found
-
-
-def _differences(comparison: Comparison) -> dict[str, dict[int, float]]:
-    """``paired_difference/<metric, context>/<arm>`` -> difference by seed."""
-    names = slugs(comparison.ranked)
-    metric = comparison.metric.rpartition("/")[2]
-    return {
-        f"paired_difference/{metric}, {names[entry.context]}/{re.sub('/', '_', entry.label)}": dict(
-            zip(entry.seeds, entry.values, strict=True)
-        )
-        for entry in comparison.differences
-    }

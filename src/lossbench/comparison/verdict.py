@@ -20,7 +20,9 @@ from lossbench.comparison.statistics import ALPHA
 BETTER, WORSE = "better", "worse"
 NO_RELEVANT_DIFFERENCE, CANNOT_TELL = "no relevant difference", "cannot tell"
 NOT_JUDGED, NOT_COMPARED = "not judged", "not compared"
-GRADES = (BETTER, WORSE, NO_RELEVANT_DIFFERENCE, CANNOT_TELL, NOT_JUDGED, NOT_COMPARED)
+TESTED = (BETTER, WORSE, NO_RELEVANT_DIFFERENCE, CANNOT_TELL)
+"""The grades of what was tested, in two paired seeds or more."""
+GRADES = (*TESTED, NOT_JUDGED, NOT_COMPARED)
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,7 @@
-"""A run that holds what `lossbench compare` found: tables, figures and paired differences."""
+"""A run that holds what `lossbench compare` found: the answer, tables and figures."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -13,7 +12,6 @@ def write_comparison_run(
     folder: Path,
     texts: Mapping[str, str],
     images: Mapping[str, tuple[bytes, int, int]],
-    scalars: Mapping[str, Mapping[int, float]],
 ) -> None:
     """Write TensorBoard's run ``folder``; what an earlier comparison left there is replaced.
 
@@ -26,10 +24,6 @@ def write_comparison_run(
         texts: tag -> Markdown, for the Text tab. TensorBoard shows no HTML in it, and of a table
             that is wider than the page a scroll bar.
         images: tag -> PNG bytes, width, height in pixels, for the Images tab.
-        scalars: tag -> {step: value}; None and NaN are left out. For paired differences
-            ``paired_difference/METRIC/ARM`` -> {seed: difference}: TensorBoard then draws the
-            differences of an arm over its seeds, and in Custom Scalars a chart for each metric
-            overlays the arms.
 
     Raises: OSError where the folder cannot be written.
     """
@@ -38,10 +32,3 @@ def write_comparison_run(
             writer.text(tag, markdown, 0)
         for tag, (png, width, height) in images.items():
             writer.image(tag, png, width, height, 0)
-        steps = sorted({step for values in scalars.values() for step in values})
-        for step in steps:
-            at_step = {tag: values[step] for tag, values in scalars.items() if step in values}
-            writer.scalars(at_step, step)
-        groups = dict.fromkeys(tag.rpartition("/")[0] for tag in scalars)
-        if groups:
-            writer.layout({"Comparison": {group: f"{re.escape(group)}/[^/]+" for group in groups}})

@@ -89,9 +89,18 @@ def test_holm_is_closed_testing_with_bonferroni(p_values: list[float]) -> None:
     assert holm(p_values) == pytest.approx(closed_testing(p_values))
 
 
-def test_a_comparison_that_cannot_be_tested_does_not_count() -> None:
-    assert holm([0.02, np.nan, 0.04]) == pytest.approx([0.04, np.nan, 0.04], nan_ok=True)
-    assert holm_levels([0.02, np.nan, 0.04]) == pytest.approx([0.025, np.nan, 0.05], nan_ok=True)
+def test_a_comparison_that_cannot_be_tested_counts() -> None:
+    never = [0.01, 1.0, 0.02]  # what it comes to: it is not rejected
+    assert holm([0.01, np.nan, 0.02])[[0, 2]] == pytest.approx(holm(never)[[0, 2]])
+    assert holm_levels([0.01, np.nan, 0.02])[[0, 2]] == pytest.approx([0.05 / 3, 0.05 / 2])
+    assert np.isnan(holm([0.01, np.nan])[1])
+
+
+def test_equal_p_are_judged_at_one_level() -> None:
+    assert holm_levels([0.02, 0.001, 0.001, 0.04]) == pytest.approx(
+        [0.05 / 2, 0.05 / 4, 0.05 / 4, 0.05]
+    )
+    assert holm_levels([0.02, 0.02]) == pytest.approx([0.025, 0.025])
     missing = PairedTest(0.1, np.nan, np.nan, 1)
     assert np.isnan(holm_intervals([missing])).all()
 
@@ -163,10 +172,10 @@ def test_rounding_errors_are_no_spread() -> None:
 @given(families)
 def test_simultaneous_intervals_are_bonferronis_and_the_widest(rows: list[list[float]]) -> None:
     tests = [paired_t_test(row) for row in rows]
-    untested = PairedTest(0.1, np.nan, np.nan, 1)  # takes no share of alpha
+    untested = PairedTest(0.1, np.nan, np.nan, 1)  # takes its share of alpha
     *found, missing = simultaneous_intervals([*tests, untested])
     for test, (low, high), holm_bounds in zip(tests, found, holm_intervals(tests), strict=True):
-        half = stats.t.isf(ALPHA / len(rows) / 2, test.n - 1) * test.standard_error
+        half = stats.t.isf(ALPHA / (len(rows) + 1) / 2, test.n - 1) * test.standard_error
         assert (low, high) == pytest.approx((test.mean - half, test.mean + half))
         assert low <= holm_bounds[0] + 1e-12
         assert high >= holm_bounds[1] - 1e-12

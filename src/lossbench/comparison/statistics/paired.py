@@ -98,7 +98,8 @@ def paired_t_test(differences: ArrayLike) -> PairedTest:
 def holm(p_values: ArrayLike) -> np.ndarray:
     """Holm's adjusted p of ``p_values`` (k,): max over l <= i of (k - l + 1) p_(l), at most 1.
 
-    NaN marks a comparison that could not be tested: it stays NaN and is not counted in k.
+    NaN marks a comparison that could not be tested. It stays NaN and is counted in k: an arm that
+    fails must not make it easier for the others.
     """
     p_values = np.asarray(p_values, dtype=np.float64)
     adjusted = np.full(p_values.shape, np.nan)
@@ -110,7 +111,8 @@ def holm(p_values: ArrayLike) -> np.ndarray:
 def holm_levels(p_values: ArrayLike, alpha: float = ALPHA) -> np.ndarray:
     """The level at which Holm's rule judged each of ``p_values`` (k,): alpha / (k - rank + 1).
 
-    The comparisons that were not reached share the level at which the rule stopped. NaN for NaN.
+    The comparisons that were not reached share the level at which the rule stopped, and equal p
+    that of the first of them (where it rejects one it rejects all). NaN for NaN.
     """
     p_values = np.asarray(p_values, dtype=np.float64)
     levels = np.full(p_values.shape, np.nan)
@@ -118,6 +120,8 @@ def holm_levels(p_values: ArrayLike, alpha: float = ALPHA) -> np.ndarray:
     stopped = np.flatnonzero(steps * p_values[order] >= alpha)
     if stopped.size:
         steps[stopped[0] :] = steps[stopped[0]]
+    first = np.searchsorted(p_values[order], p_values[order], side="left")
+    steps = steps[first]
     levels[order] = alpha / steps
     return levels
 
@@ -137,11 +141,11 @@ def holm_intervals(tests: Sequence[PairedTest], alpha: float = ALPHA) -> list[tu
 def simultaneous_intervals(
     tests: Sequence[PairedTest], alpha: float = ALPHA
 ) -> list[tuple[float, float]]:
-    """The Bonferroni t-interval (low, high) of each test: level alpha / k of the k that have a p.
+    """The Bonferroni t-interval (low, high) of each of k tests: level alpha / k, as in `holm`.
 
     All of them hold their true differences together with at least 1 - ``alpha``. NaN where p is.
     """
-    level = alpha / max(1, sum(not np.isnan(test.p) for test in tests))
+    level = alpha / max(1, len(tests))
     return [_t_interval(test.mean, test.standard_error, test.n, level) for test in tests]
 
 
@@ -214,7 +218,7 @@ def _steps(p_values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The places of the finite p in ascending order, and the factors k, k - 1, ... 1."""
     order = np.argsort(p_values, kind="stable")  # NaN sorts last
     order = order[: np.count_nonzero(~np.isnan(p_values))]
-    return order, np.arange(len(order), 0, -1)
+    return order, len(p_values) - np.arange(len(order))
 
 
 def _mean_and_error(values: np.ndarray) -> tuple[float, float]:
