@@ -11,8 +11,10 @@ import pytest
 from scipy import stats
 
 from lossbench.comparison.aggregate import context_data
+from lossbench.comparison.captions import captions
 from lossbench.comparison.compare import Comparison, evaluate
 from lossbench.comparison.posthoc import with_posthoc
+from lossbench.comparison.report import _content
 from lossbench.records import Record, read_study
 
 from .synthetic import edit_record, runs_of, write_synthetic_study
@@ -159,6 +161,8 @@ def test_calibration_is_never_shown_against_itself(found: Comparison) -> None:
     row = next(rows(context_data(other, context)["scatter"]))
     values = [record.metrics[METRIC] for record in runs(other, other.labels[row["arm"]])]
     assert row["accuracy"] == four(np.mean(values))
+    assert "test set" not in captions(other)["cross_loss"].text  # validation may decide
+    assert _content(other)["beside"] == "balanced accuracy"  # what the words call it
 
 
 def test_cross_loss_ranks_trained_arms_per_loss(found: Comparison, data: dict[str, Any]) -> None:
@@ -211,3 +215,23 @@ def test_every_metric_is_described(found: Comparison, data: dict[str, Any]) -> N
             assert [row[name], row[f"{start}low"], row[f"{start}high"]] == pytest.approx(
                 [np.mean(values), low, high], rel=2e-3
             )
+
+
+def test_a_difference_of_rounding_alone_is_none(tmp_path: Path) -> None:
+    write_synthetic_study(tmp_path, {BASELINE: 0.0, "focal": 0.0}, range(3))
+    records = read_study(tmp_path)
+    tag = "test/cls/macro_f1"
+    first = {record.seed: record.metrics[tag] for record in records if record.arm == BASELINE}
+    for record in records:
+        if record.arm == "focal":
+            record.metrics[tag] = float(np.nextafter(first[record.seed], 1))
+    found = evaluate(records, baseline=BASELINE, metric=METRIC, by="arm")
+    (context,) = found.ranked
+    shown = context_data(found, context)
+    place = [each["tag"] for each in shown["metrics"]].index(tag)
+    (row,) = (
+        row
+        for row in rows(shown["every_metric"])
+        if row["metric"] == place and found.labels[row["arm"]] == "focal"
+    )
+    assert [row["difference"], row["difference_low"], row["difference_high"]] == [0, 0, 0]
