@@ -235,3 +235,22 @@ def test_a_difference_of_rounding_alone_is_none(tmp_path: Path) -> None:
         if row["metric"] == place and found.labels[row["arm"]] == "focal"
     )
     assert [row["difference"], row["difference_low"], row["difference_high"]] == [0, 0, 0]
+
+
+def test_training_losses_are_weighted_to_the_prior_of_the_test(tmp_path: Path) -> None:
+    write_synthetic_study(tmp_path, {BASELINE: 0.0}, [0])
+    (folder,) = runs_of(tmp_path, BASELINE)
+    prior = np.arange(1, 11) / 55  # the test need not be balanced
+    stored = read_study(tmp_path)[0].priors
+    edit_record(folder, priors=stored | {"test": prior.tolist()})
+    found = evaluate(read_study(tmp_path), baseline=BASELINE, metric=METRIC, by="arm")
+    (context,) = found.ranked
+    (line,) = (
+        row for row in rows(context_data(found, context)["losses"]) if row["split"] == "reweighted"
+    )
+    counts = runs(found, BASELINE)[0].arrays(["histogram/cross_entropy/train"])
+    by_class = counts["histogram/cross_entropy/train"]
+    shares = prior @ (by_class / by_class.sum(axis=1, keepdims=True))
+    filled = np.flatnonzero(shares)
+    assert line["first"] == filled[0]
+    assert line["values"] == [four(share) for share in shares[filled[0] : filled[-1] + 1]]
