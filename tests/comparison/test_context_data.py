@@ -113,6 +113,7 @@ def test_differences_have_points_and_both_intervals(
     assert shown["focal"]["points"] == four(own)
     assert shown["focal"]["mean"] == four(np.mean(own))
     half = stats.t.ppf(1 - 0.05 / 2 / 3, 4) * stats.sem(own)  # Bonferroni over three labels
+    assert shown["focal"]["simultaneous_low"] == four(np.mean(own) - half)
     assert shown["focal"]["simultaneous_high"] == four(np.mean(own) + half)
     for row in shown.values():  # the one that holds for all together is the wider one
         assert row["simultaneous_low"] <= row["low"] <= row["mean"]
