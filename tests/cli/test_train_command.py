@@ -130,8 +130,6 @@ def test_arms_with_and_without_a_matched_scale_are_compared(tmp_path: Path) -> N
     pictures = sorted(path.stem for path in (found / "figures").glob("*.svg"))
     assert len(pictures) == len(list((found / "figures").glob("*.csv"))) > 5
     events = EventAccumulator(str(found / "tensorboard")).Reload()
-    assert {*pictures, "digits-exponential-100-mlp-1-epoch/answer"} <= {
-        *events.Tags()["tensors"]
-    }
+    assert {*pictures, "digits-exponential-100-mlp-1-epoch/answer"} <= {*events.Tags()["tensors"]}
     for name in ("results.csv", "results.md", "report.html", "results.tex", "figures"):
         assert f"comparison/{name}" in said
