@@ -228,6 +228,11 @@ def test_paper_has_every_figure_whole_tables_and_no_controls(opened: Opened) -> 
     background = page.evaluate("getComputedStyle(document.body).backgroundColor")
     assert background == "rgb(255, 255, 255)"
     assert page.locator("#fig-losses .key span").count() == 8  # on paper each figure has its key
+    assert page.locator("#fig-differences .key b").text_content() == "8 of 11 are drawn"
+    said = page.locator("#fig-curves .choices").inner_text().split()
+    assert " ".join(said) == f"curve {opened.data['curves']['curve'][0]}"  # what is chosen alone
+    heads = page.locator("thead button").evaluate_all("all => all.map(each => each.offsetWidth)")
+    assert set(heads) == {0}  # a head with a box to focus is not repeated on the next page
 
 
 def test_names_are_text_and_run_nothing(opened: Opened) -> None:

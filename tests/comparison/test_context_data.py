@@ -11,8 +11,10 @@ import pytest
 from scipy import stats
 
 from lossbench.comparison.aggregate import context_data
+from lossbench.comparison.captions import captions
 from lossbench.comparison.compare import Comparison, evaluate
 from lossbench.comparison.posthoc import with_posthoc
+from lossbench.comparison.report import _content
 from lossbench.records import Record, read_study
 
 from .synthetic import edit_record, runs_of, write_synthetic_study
@@ -111,6 +113,7 @@ def test_differences_have_points_and_both_intervals(
     assert shown["focal"]["points"] == four(own)
     assert shown["focal"]["mean"] == four(np.mean(own))
     half = stats.t.ppf(1 - 0.05 / 2 / 3, 4) * stats.sem(own)  # Bonferroni over three labels
+    assert shown["focal"]["simultaneous_low"] == four(np.mean(own) - half)
     assert shown["focal"]["simultaneous_high"] == four(np.mean(own) + half)
     for row in shown.values():  # the one that holds for all together is the wider one
         assert row["simultaneous_low"] <= row["low"] <= row["mean"]
@@ -159,6 +162,8 @@ def test_calibration_is_never_shown_against_itself(found: Comparison) -> None:
     row = next(rows(context_data(other, context)["scatter"]))
     values = [record.metrics[METRIC] for record in runs(other, other.labels[row["arm"]])]
     assert row["accuracy"] == four(np.mean(values))
+    assert "test set" not in captions(other)["cross_loss"].text  # validation may decide
+    assert _content(other)["beside"] == "balanced accuracy"  # what the words call it
 
 
 def test_cross_loss_ranks_trained_arms_per_loss(found: Comparison, data: dict[str, Any]) -> None:
@@ -211,3 +216,42 @@ def test_every_metric_is_described(found: Comparison, data: dict[str, Any]) -> N
             assert [row[name], row[f"{start}low"], row[f"{start}high"]] == pytest.approx(
                 [np.mean(values), low, high], rel=2e-3
             )
+
+
+def test_a_difference_of_rounding_alone_is_none(tmp_path: Path) -> None:
+    write_synthetic_study(tmp_path, {BASELINE: 0.0, "focal": 0.0}, range(3))
+    records = read_study(tmp_path)
+    tag = "test/cls/macro_f1"
+    first = {record.seed: record.metrics[tag] for record in records if record.arm == BASELINE}
+    for record in records:
+        if record.arm == "focal":
+            record.metrics[tag] = float(np.nextafter(first[record.seed], 1))
+    found = evaluate(records, baseline=BASELINE, metric=METRIC, by="arm")
+    (context,) = found.ranked
+    shown = context_data(found, context)
+    place = [each["tag"] for each in shown["metrics"]].index(tag)
+    (row,) = (
+        row
+        for row in rows(shown["every_metric"])
+        if row["metric"] == place and found.labels[row["arm"]] == "focal"
+    )
+    assert [row["difference"], row["difference_low"], row["difference_high"]] == [0, 0, 0]
+
+
+def test_training_losses_are_weighted_to_the_prior_of_the_test(tmp_path: Path) -> None:
+    write_synthetic_study(tmp_path, {BASELINE: 0.0}, [0])
+    (folder,) = runs_of(tmp_path, BASELINE)
+    prior = np.arange(1, 11) / 55  # the test need not be balanced
+    stored = read_study(tmp_path)[0].priors
+    edit_record(folder, priors=stored | {"test": prior.tolist()})
+    found = evaluate(read_study(tmp_path), baseline=BASELINE, metric=METRIC, by="arm")
+    (context,) = found.ranked
+    (line,) = (
+        row for row in rows(context_data(found, context)["losses"]) if row["split"] == "reweighted"
+    )
+    counts = runs(found, BASELINE)[0].arrays(["histogram/cross_entropy/train"])
+    by_class = counts["histogram/cross_entropy/train"]
+    shares = prior @ (by_class / by_class.sum(axis=1, keepdims=True))
+    filled = np.flatnonzero(shares)
+    assert line["first"] == filled[0]
+    assert line["values"] == [four(share) for share in shares[filled[0] : filled[-1] + 1]]

@@ -23,6 +23,7 @@ from lossbench.comparison.export import write_csv
 from lossbench.comparison.figure_files import WRITTEN, figure_csv, write_figures
 from lossbench.comparison.labels import slugs
 from lossbench.comparison.latex import escape, write_latex
+from lossbench.comparison.panels import CUMULATIVE, panels
 from lossbench.comparison.posthoc import with_posthoc
 from lossbench.records import read_study
 
@@ -234,6 +235,20 @@ def test_latex_tables(found: Comparison, tmp_path: Path) -> None:
     assert stats.ttest_rel(list(values[best].values()), list(values[other].values())).pvalue > 0.05
     assert first[escape(other)].startswith(r"\underline{")
     assert re.fullmatch(r"[\d.]+ \$\\pm\$ [\d.e-]+", first["cross\\_entropy"])  # told from the best
+    for column, head in enumerate(re.findall(r"\$\\(up|down)arrow\$", text)):
+        column_of = {label: cells[column] for label, cells in marks.items()}
+        shown = {label: float(re.findall(r"\d\.\d+", cell)[0]) for label, cell in column_of.items()}
+        (bold,) = (label for label, cell in column_of.items() if cell.startswith(r"\textbf{"))
+        assert shown[bold] == (max if head == "up" else min)(shown.values())
+
+
+def test_the_share_below_a_loss_is_that_at_the_end_of_its_bin() -> None:
+    line = {"arm": [0], "split": ["test"], "group": ["all"], "outcome": ["all"]}
+    look = {"arm": 0, "label": "focal", "colour": "#000000", "dash": [1, 0], "shape": "circle"}
+    data = {"losses": line | {"samples": [8], "first": [81], "values": [[0.25, 0.75]]}}
+    (panel,) = (p for p in panels("losses", data, [look]) if p.title == CUMULATIVE)
+    shown = [(row["x"], row["y"]) for row in panel.rows]
+    assert shown == [(-8.1, 0), (0.1, 0.25), (0.2, 1), (2.1, 1)]
 
 
 def test_pictures_and_page_give_an_arm_one_look() -> None:

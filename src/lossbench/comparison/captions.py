@@ -118,8 +118,8 @@ def captions(comparison: Comparison) -> dict[str, Caption]:
         ),
         "cross_loss": Caption(
             "Every trained model under every loss",
-            "Rows are what was trained, columns are what is measured on the test set; each is a "
-            "mean over seeds, and the darker a cell, the lower its rank in its column. A model is "
+            "Rows are what was trained, columns are what is measured; each is a mean over seeds, "
+            "and the darker a cell, the lower its rank in its column. A model is "
             "best under the loss it was trained with (outlined) unless another objective "
             "generalises better: an outlined cell that is not the darkest of its column says that "
             "this loss is not the best way to minimise itself. Columns share no scale.",

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 MOST_RECALLS = 30
 """More classes than these have their recalls in the figure of recalls only."""
 
+ROUNDING = 1e-12
+"""Relative difference up to which two runs have the same number, computed in another order."""
 
 DIGITS = 7
 """Of the numbers in the table, which shows three decimals: with fewer it would round twice."""
@@ -50,9 +52,10 @@ def every_metric(
         mean, low, high, n = intervals(values[label])
         differences = np.empty((0, len(tags)))
         if chosen := paired.get(label):
-            differences = _rows(values[label], seeds[label], chosen) - _rows(
-                values[comparison.baseline], seeds[comparison.baseline], chosen
-            )
+            own = _rows(values[label], seeds[label], chosen)
+            base = _rows(values[comparison.baseline], seeds[comparison.baseline], chosen)
+            equal = np.isclose(own, base, rtol=ROUNDING, atol=0)
+            differences = np.where(equal, 0.0, own - base)
         difference, difference_low, difference_high, pairs = intervals(differences)
         found = np.flatnonzero(n)
         rows = {

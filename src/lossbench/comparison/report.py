@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from lossbench.comparison import figures, formats, metrics, tables
 from lossbench.comparison.across_cells import across_data, across_sheets
 from lossbench.comparison.across_figures import across_specifications
-from lossbench.comparison.aggregate import context_data
+from lossbench.comparison.aggregate import context_data, scatter_metric
 from lossbench.comparison.audit import audit_sheets
 from lossbench.comparison.captions import Caption, Choice, captions, choices, sheet_caption
 from lossbench.comparison.looks import order
@@ -186,7 +186,7 @@ def _content(comparison: Comparison) -> dict[str, Any]:
         del specification["$schema"]  # a URL that nobody needs here
     return {
         "study": comparison.study,
-        "metric": comparison.facts.name,
+        "beside": metrics.facts(scatter_metric(comparison)).name,
         "labels": comparison.labels,
         "order": arms,
         "drawn": arms[:DRAWN],

@@ -171,6 +171,7 @@ function describe(figure) {
     entry.append(content.labels[arm]);
     return entry;
   }));
+  if (shown.size < content.labels.length) key.append(element("b", {}, `${shown.size} of ${content.labels.length} are drawn`));
 }
 
 function showPanels() {

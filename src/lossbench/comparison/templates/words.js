@@ -86,7 +86,7 @@ function scatterWords({ scatter }, choice) {
   return perArm(scatter, choice, ([row]) => {
     const accuracy = `${shortNumber(row.accuracy)}${range(row.accuracy_low, row.accuracy_high, shortNumber)}`;
     const error = `${shortNumber(row.calibration)}${range(row.calibration_low, row.calibration_high, shortNumber)}`;
-    return `${content.metric} ${accuracy}, expected calibration error ${error}`;
+    return `${content.beside} ${accuracy}, expected calibration error ${error}`;
   });
 }
 
