@@ -173,10 +173,11 @@ def test_arms_are_drawn_or_not_as_chosen(opened: Opened) -> None:
     page, drawn = opened.page, opened.content["drawn"]
     labels, order = opened.content["labels"], opened.content["order"]
     assert len(drawn) == 8 < len(labels)
-    assert {row["arm"] for row in opened.drawn("fig-differences")} == set(drawn) - {0}
+    assert {row["arm"] for row in opened.drawn("fig-scatter")} == set(drawn)
     page.locator(".arms").get_by_label(labels[drawn[1]], exact=True).uncheck()
-    shown = {row["arm"] for row in opened.drawn("fig-differences")}
-    assert shown == set(drawn) - {0, drawn[1]}
+    assert {row["arm"] for row in opened.drawn("fig-scatter")} == set(drawn) - {drawn[1]}
+    # a figure with a row per arm leaves none out
+    assert {row["arm"] for row in opened.drawn("fig-differences")} == set(order) - {0}
     assert page.locator(f".panel[data-arm='{drawn[1]}']").is_hidden()
     last = labels[order[-1]]
     box = page.locator(".arms").get_by_label(last, exact=True)
@@ -187,7 +188,7 @@ def test_arms_are_drawn_or_not_as_chosen(opened: Opened) -> None:
     box.check()
     page.locator(".arms .more").click()
     assert box.is_visible()
-    assert order[-1] in {row["arm"] for row in opened.drawn("fig-differences")}
+    assert order[-1] in {row["arm"] for row in opened.drawn("fig-scatter")}
     place = order.index(order[-1])
     assert {row["arm"] for row in opened.drawn("fig-overfitting", place)} == {order[-1]}
 
@@ -228,7 +229,7 @@ def test_paper_has_every_figure_whole_tables_and_no_controls(opened: Opened) -> 
     background = page.evaluate("getComputedStyle(document.body).backgroundColor")
     assert background == "rgb(255, 255, 255)"
     assert page.locator("#fig-losses .key span").count() == 8  # on paper each figure has its key
-    assert page.locator("#fig-differences .key b").text_content() == "8 of 11 are drawn"
+    assert page.locator("#fig-losses .key b").text_content() == "8 of 11 are drawn"
     said = page.locator("#fig-curves .choices").inner_text().split()
     assert " ".join(said) == f"curve {opened.data['curves']['curve'][0]}"  # what is chosen alone
     heads = page.locator("thead button").evaluate_all("all => all.map(each => each.offsetWidth)")

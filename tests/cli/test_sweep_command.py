@@ -310,4 +310,4 @@ def test_damage_that_shows_only_in_compare_is_moved_aside_too(tmp_path: Path) ->
     assert code == 0, said
     assert f"{folder.name}/arrays.npz cannot be read" in said
     assert (tmp_path / "runs" / "s" / "damaged" / f"{folder.name}-1").is_dir()
-    assert "n = 2 paired seeds" in said
+    assert "2 paired seeds" in said

@@ -68,6 +68,11 @@ def test_a_look_before_the_sweep_is_through_says_so(capfd) -> None:
         ({}, "margin=0", "margin=0.0 is not allowed: null or a finite number, above 0"),
         ({}, "margin=nan", "margin=nan is not allowed"),
         ({}, "margin=-0.01", "margin=-0.01 is not allowed"),
+        ({}, "margin=1", "margin=1 is not allowed: balanced accuracy lies between 0 and 1"),
+        ({}, "metric=balanced_accuracy", "did you mean 'test/cls/balanced_accuracy'?"),
+        ({}, "metric=nonsense", "test/cls/tail_recall, test/loss/cross_entropy"),
+        ({}, "out=runs/s/plain", "out=runs/s/plain: results cannot be written there (File exists)"),
+        ({}, "out=runs/s/plain/in", "out=runs/s/plain/in: results cannot be written there (Not a"),
         ({}, "margin=small", "margin='small' is not allowed"),
         ({}, "metric=test/cls/tail", "did you mean 'test/cls/tail_recall'?"),
         ({"margin": "small"}, "", "config.yaml: margin='small' is not allowed"),
@@ -82,6 +87,7 @@ def test_bad_values_are_one_line_and_nothing_is_written(
     config: dict[str, object], command: str, expected: str, capfd
 ) -> None:
     study = write(**config)
+    (study / "plain").touch()
     assert main(["compare", "study=s", *command.split()]) == 2
     error = capfd.readouterr().err
     assert error.count("\n") == 1

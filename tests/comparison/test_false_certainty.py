@@ -122,3 +122,49 @@ def test_a_cell_without_the_baseline_is_not_counted(tmp_path: Path) -> None:
     assert "Better in every cell that is judged: tiny." in found
     none = judged([r for r in records if r.arm == "cross_entropy"]).overall
     assert "compared with" not in none
+
+
+def test_an_arm_that_fails_does_not_help_the_others(tmp_path: Path) -> None:
+    records = study(tmp_path, {"good": TINY, "wide": WIDE, "odd": NOTHING})
+    whole = {entry.label: entry for entry in judged(records).differences}
+    for seeds in (range(5), range(1, 5)):
+        for entry in judged(failed(records, "odd", seeds)).differences:
+            if entry.label != "odd":
+                assert entry.holm_p == whole[entry.label].holm_p
+                assert entry.simultaneous == whole[entry.label].simultaneous
+                assert entry.seeds_needed == whole[entry.label].seeds_needed
+
+
+def test_an_arm_that_failed_and_is_missing_is_named_once(tmp_path: Path) -> None:
+    records = study(tmp_path, {"good": TINY, "odd": NOTHING})
+    records = [r for r in failed(records, "odd", range(4)) if r.arm != "odd" or r.seed < 4]
+    assert "odd (no run finished)" in answer(records)
+    assert "odd and odd" not in answer(records)
+
+
+def test_what_needs_no_training_is_named_beside_the_recommendation(tmp_path: Path) -> None:
+    tag = "test/posthoc_logit_adjustment/balanced_accuracy"
+    records = [
+        dataclasses.replace(r, metrics=r.metrics | {tag: 0.9 + 0.01 * (r.seed == 0)})
+        if r.arm == "cross_entropy"
+        else r
+        for r in study(tmp_path, {"good": tuple(10 * x for x in TINY)})
+    ]
+    text = answer(records)
+    assert "Use good" in text
+    said = "cross_entropy + logit adjustment has 0.902 where good has "
+    assert f"Without training anything else, {said}" in text
+    assert "posthoc=logit_adjustment makes it an arm" in text
+    arm = [dataclasses.replace(r, arm="cross_entropy + logit adjustment") for r in records[:5]]
+    assert said not in answer(records + arm)
+
+
+def test_the_test_examples_are_an_uncertainty_of_their_own(tmp_path: Path) -> None:
+    records = [
+        dataclasses.replace(
+            r,
+            metrics=r.metrics | {f"{METRIC}_low": 0.7, f"{METRIC}_high": 0.7 + 0.01 * (r.seed + 1)},
+        )
+        for r in study(tmp_path, {"good": TINY})
+    ]
+    assert "leaves ± 0.015 open in the balanced accuracy of one run (95 %)" in answer(records)

@@ -76,7 +76,8 @@ def test_records_that_measured_nothing_are_shown_as_before(study: Path, tmp_path
     assert gradient_sheet(comparison, context) is None
     assert not any("gradient" in sheet.caption for sheet in sheets(comparison, context))
     for text in everywhere(comparison, tmp_path):
-        assert "gradient" not in text
+        assert "loss's gradient" not in text
+        assert "size of a gradient" not in text
 
 
 @pytest.mark.parametrize(

@@ -291,18 +291,9 @@ def test_neither_torch_nor_evaluation_is_imported(study: Path, tmp_path: Path) -
 
 
 @pytest.mark.slow
-def test_a_thousand_runs_in_ten_seconds_of_processor_time(tmp_path: Path) -> None:
+def test_the_page_of_a_thousand_runs_is_below_eight_megabytes(tmp_path: Path) -> None:
     arms = {"cross_entropy": 0.0} | {f"arm_{place}": 0.01 * place for place in range(9)}
     cells = [f"digits | exponential {place} | mlp | 15 epochs" for place in range(10)]
     write_synthetic_study(tmp_path / "study", arms, range(10), cells=cells)
-    code = (
-        "import sys, time; from pathlib import Path\n"
-        "from lossbench.records import read_study\n"
-        "from lossbench.comparison.compare import compare\n"
-        "compare(read_study(Path(sys.argv[1])), out=Path(sys.argv[2]))\n"
-        "print(time.process_time())\n"
-    )
-    command = [sys.executable, "-c", code, tmp_path / "study", tmp_path / "out"]
-    seconds = float(subprocess.run(command, capture_output=True, check=True).stdout)
-    assert seconds < 10
+    compare(read_study(tmp_path / "study"), out=tmp_path / "out")
     assert (tmp_path / "out" / "report.html").stat().st_size < 8_000_000

@@ -41,7 +41,8 @@ def error_rate(graded: Graded) -> str:
     all_ = "Both" if tested == 2 else f"All {tested}"
     return (
         f"{all_} were judged together: at most {ALPHA:.0%} of studies like this one would "
-        "call any of them better or worse by chance, if differences between seeds are roughly normal."
+        "call any of them better or worse by chance, if the differences over seeds are roughly "
+        "normal."
     ).replace("%", " %")
 
 

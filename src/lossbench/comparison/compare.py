@@ -190,7 +190,8 @@ def evaluate(
     with_baseline = places.loc[places["label"] == baseline, "context"]
     judged = places[(places["label"] != baseline) & places["context"].isin(with_baseline)]
     everyone = runs[["context", "label"]].drop_duplicates()
-    absent = (everyone["context"].value_counts() - places["context"].value_counts()).to_dict()
+    counts = everyone["context"].value_counts() - places["context"].value_counts()
+    absent = {str(context): int(count) for context, count in counts.dropna().items()}
     direction = {"higher_is_better": fact.higher_is_better}
     found = differences(pairs, judged, margin, **direction, absent=absent)
     ranked = _rank(summary[summary["metric"] == metric], baseline, found, fact)

@@ -212,12 +212,15 @@ def _scatter(metric: Metric) -> alt.TopLevelMixin:
     scale = alt.Scale(zero=False, padding=12)
     higher = metric.higher_is_better
     error = "expected calibration error (better: left)"
-    across = alt.X("calibration:Q", title=error, scale=scale)
+    few = alt.Axis(tickCount=6)  # more would lie over each other on a phone
+    across = alt.X("calibration:Q", title=error, scale=scale, axis=few)
     title = f"{metric.name} (better: {'up' if higher else 'down'})"
     up = alt.Y("accuracy:Q", title=title, scale=scale)
     base = alt.Chart(ROWS).encode(color=COLOUR)
     wide = base.mark_rule(strokeWidth=1.3).encode(
-        x=alt.X("calibration_low:Q", scale=scale, title=error), x2="calibration_high:Q", y=up
+        x=alt.X("calibration_low:Q", scale=scale, title=error, axis=few),
+        x2="calibration_high:Q",
+        y=up,
     )
     tall = base.mark_rule(strokeWidth=1.3).encode(
         y=alt.Y("accuracy_low:Q", scale=scale, title=title), y2="accuracy_high:Q", x=across

@@ -33,10 +33,10 @@ def measured(comparison: Comparison) -> list[str]:
         _pairing(comparison),
         "Differences are judged by a paired t-test over seeds, with Holm's correction for the "
         "number of comparisons in a cell, those included that lack the runs to be tested. A Holm "
-        "interval is the t-interval at the level at which Holm's rule judged the comparison: it excludes 0 exactly when Holm's p is below 0.05, "
-        "and each one covers its own difference with at least 95 %. Simultaneous intervals (t, at "
-        "0.05 over the number of comparisons) hold all together with 95 %: sizes are claimed with "
-        "them.",
+        "interval is the t-interval at the level at which Holm's rule judged the comparison: it "
+        "excludes 0 exactly when Holm's p is below 0.05, and each one covers its own difference "
+        "with at least 95 %. Simultaneous intervals (t, at 0.05 over the number of comparisons) "
+        "hold all together with 95 %: sizes are claimed with them.",
         _margin(comparison),
         "Cross-entropy is one yardstick for all: the negative log-likelihood, in nats, of the "
         "logits as deployed, whatever a run was trained with. Prior-adjusted numbers use logits "

@@ -129,8 +129,8 @@ def differences(
     ``pairs`` is the result of `pair_runs`; ``labels`` has the columns context and label, and holds
     no baseline. ``margin`` is the largest difference that does not matter, in the unit of the
     metric. ``absent`` is the number of labels of a context that have no finished run: they belong
-    to the family all the same. Raises `InputError` if it is not above 0, or if runs share seeds but not one pair is
-    allowed.
+    to the family all the same. Raises `InputError` if the margin is not above 0, or if runs share
+    seeds but not one pair is allowed.
     """
     if margin is not None and not 0 < margin < math.inf:
         raise InputError(

@@ -160,10 +160,11 @@ def sensitivity_sheet(comparison: Comparison, context: str) -> Sheet | None:
         *(("95 % bootstrap interval",) if enough else ()),
         "probability of improvement",
     )
+    least = formats.p_value(2.0 ** (1 - most))
     caption = (
         f"Differences to {comparison.baseline} under other assumptions: they stand beside the "
         "verdict and do not make it; no correction for the number of comparisons; with "
-        f"{formats.seeds(most)} neither of the two p can be below {formats.p_value(2.0 ** (1 - most))}"
+        f"{formats.seeds(most)} neither of the two p can be below {least}"
     )
     return Sheet(caption, head, tuple(rows))
 

@@ -1,5 +1,6 @@
 // The figures: drawn when they come near the view; arms and choices change their rows.
 const SERIES_DASH = { test: [1, 0], reweighted: [6, 3], train: [1, 3] };
+const ROW_PER_ARM = ["differences", "ranks", "aggregates"]; // these draw every arm, chosen or not
 const views = new Map(); // chart element -> its Vega view, or null while it is being drawn
 
 // Bin 0 is the underflow, bin k starts at 10 ** (-8 + (k - 1) / 10), bin 101 is the overflow.
@@ -10,11 +11,11 @@ function chosen(figure) {
   return Object.fromEntries(inputs.map((input) => [input.dataset.key, input.value]));
 }
 
-function rowsOfColumns(columns, choice) {
+function rowsOfColumns(columns, choice, every) {
   const names = Object.keys(columns);
   const keys = names.filter((name) => name in choice);
   const rows = columns.arm.flatMap((arm, place) => {
-    if (!shown.has(arm) || keys.some((key) => columns[key][place] !== choice[key])) return [];
+    if (!(every || shown.has(arm)) || keys.some((key) => columns[key][place] !== choice[key])) return [];
     return [{ ...Object.fromEntries(names.map((name) => [name, columns[name][place]])), arm, ...looks[arm] }];
   });
   return rows;
@@ -63,7 +64,7 @@ function rowsOf(chart) {
     const wanted = (line) => losses.arm[line] === panel && whole(losses, line) && dashes[losses.split[line]];
     return rowsOfLines(losses, wanted, false);
   }
-  return rowsOfColumns(data[name], choice);
+  return rowsOfColumns(data[name], choice, ROW_PER_ARM.includes(name));
 }
 
 // The end of the y axis: the highest bin, so that arms and splits share a scale.
@@ -129,6 +130,8 @@ function heightOf(own, rows, marks) {
 async function draw(chart) {
   views.set(chart, null);
   const figure = chart.closest("figure");
+  const state = () => JSON.stringify([chosen(figure), [...shown]]);
+  const before = state();
   const own = content.specifications[figure.dataset.figure];
   const [rows, marks] = [rowsOf(chart), marksOf(figure)];
   const specification = {
@@ -142,6 +145,7 @@ async function draw(chart) {
   chart.querySelector("svg").setAttribute("aria-hidden", "true"); // the chart has its words
   views.set(chart, view);
   chart.view = view;
+  if (state() !== before) refresh([chart]); // switched while it was being drawn
 }
 
 function refresh(charts) {
@@ -164,6 +168,7 @@ function describe(figure) {
   figure.querySelector(".words p").textContent = words(data, chosen(figure));
   const reading = READING[figure.dataset.figure];
   if (reading) figure.querySelector(".reading").textContent = reading(chosen(figure));
+  if (ROW_PER_ARM.includes(figure.dataset.figure)) return;
   const key = figure.querySelector(".key");
   key.replaceChildren(...content.order.filter((arm) => shown.has(arm)).map((arm) => {
     const entry = element("span");
@@ -205,7 +210,7 @@ function figures() {
     });
     figure.querySelector("button.svg")?.addEventListener("click", async () => {
       const [chart] = figure.querySelectorAll(".chart");
-      if (!views.has(chart)) await draw(chart);
+      if (!views.get(chart)) await draw(chart);
       download(svgOf(figure), "image/svg+xml", fileName(figure, "svg"));
     });
   }

@@ -1,5 +1,5 @@
 // What each figure says, in words made of the numbers that it shows.
-const percent = (share) => `${(100 * share).toFixed(share > 0 && share < 0.01 ? 1 : 0)} %`;
+const percent = (share) => `${(100 * Math.max(share, 0)).toFixed(share > 0.0005 && share < 0.01 ? 1 : 0)} %`;
 const sentence = (parts) => (parts.length ? `${parts.join("; ")}.` : "Nothing is drawn: no arm is chosen, or none has data here.");
 const range = (low, high, write) => (low === null ? "" : ` (${write(low)} to ${write(high)})`);
 
