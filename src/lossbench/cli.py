@@ -13,7 +13,7 @@ lossbench: which classification loss is better, by how much, how surely, and whe
   lossbench train    data=fashion_mnist imbalance=exponential loss=focal seed=1   one run
   lossbench sweep    loss=cross_entropy,focal seed=0,1,2                          many runs
   lossbench sweep    experiment=digits_quickstart           a named study, from experiments/
-  lossbench compare  study=NAME [baseline=ARM metric=TAG margin=X posthoc=METHODS by=arm|loss|model out=FOLDER]
+  lossbench compare  study=NAME [baseline= metric= margin= posthoc= by=arm|loss|model out=]  report
   lossbench power    study=PILOT | spread=0.01 losses=6 [difference=0.01]   seeds that are needed
   lossbench status   [study=NAME]                           done / failed / running / missing
   lossbench rescore  study=NAME     stored outputs again: new metrics, losses, post-hoc; no training
