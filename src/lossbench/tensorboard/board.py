@@ -42,7 +42,7 @@ def start(logdir: Path, port: int = 6006, host: str = "127.0.0.1") -> str:
             "(lossbench train), or name another folder with runs_dir=FOLDER"
         )
     free = _free_port(port, host)
-    if free != port:
+    if port not in (0, free):
         print(f"port {port} is in use; taking {free}", file=sys.stderr)
 
     from tensorboard import default, program
