@@ -255,3 +255,16 @@ def test_training_losses_are_weighted_to_the_prior_of_the_test(tmp_path: Path) -
     filled = np.flatnonzero(shares)
     assert line["first"] == filled[0]
     assert line["values"] == [four(share) for share in shares[filled[0] : filled[-1] + 1]]
+
+
+@pytest.mark.parametrize(("classes", "listed"), [(10, 10), (40, 0)])
+def test_recalls_of_many_classes_are_left_to_their_figure(
+    tmp_path: Path, classes: int, listed: int
+) -> None:
+    write_synthetic_study(tmp_path / "study", ARMS, range(2), classes=classes)
+    settings = {"baseline": BASELINE, "metric": METRIC, "by": "arm"}
+    many = evaluate(read_study(tmp_path / "study"), **settings)
+    (context,) = many.ranked
+    tags = [metric["tag"] for metric in context_data(many, context)["metrics"]]
+    assert sum(tag.startswith("test/recall/") for tag in tags) == listed
+    assert "test/cls/worst_class_recall" in tags

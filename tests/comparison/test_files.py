@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
@@ -15,7 +16,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from lossbench.comparison import looks, pictures
+from lossbench.comparison import figure_files, looks, pictures
 from lossbench.comparison.across_cells import across_data
 from lossbench.comparison.aggregate import context_data
 from lossbench.comparison.compare import Comparison, evaluate
@@ -272,3 +273,25 @@ def test_pictures_and_page_give_an_arm_one_look() -> None:
     light = (templates / "report.css").read_text("utf-8").split("@media")[0]
     colours = dict(re.findall(r"--arm-(\d): (#\w+)", light))
     assert [colours[str(place)] for place in range(7)] == [looks.BASELINE, *looks.HUES]
+
+
+def test_a_kill_while_figures_are_written_leaves_no_orphans(
+    found: Comparison, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "figures"
+    drawn = []
+
+    def quick(comparison: Comparison, context: str, name: str, data: object) -> str:
+        drawn.append(name)
+        if start == "second" and len(drawn) > 10:
+            raise KeyboardInterrupt
+        return "<svg/>"
+
+    monkeypatch.setattr(figure_files, "figure_svg", quick)
+    for start in ("first", "second", "third"):
+        names = {context: f"{start}-{context}"[:12] for context in (CELL, pictures.ALL_CELLS)}
+        monkeypatch.setattr(figure_files, "slugs", lambda contexts, names=names: names)
+        with contextlib.suppress(KeyboardInterrupt):
+            write_figures(found, out)
+    assert len(drawn) > 18
+    assert {path.name.partition("-")[0] for path in out.glob("*.*g")} == {"third"}

@@ -110,8 +110,8 @@ def _tags(comparison: Comparison, runs: pd.DataFrame) -> list[str]:
         return tag != comparison.metric, order.get(split, 9), known.get(rest, len(known)), tag
 
     tags = [tag for tag in metric_tags(runs) if runs[tag].notna().any()]
-    recalls = [tag for tag in tags if "/recall/" in tag]
-    if len(recalls) > len(order) * MOST_RECALLS:
+    classes = {tag.partition("/recall/")[2] for tag in tags if "/recall/" in tag}
+    if len(classes) > MOST_RECALLS:
         tags = [tag for tag in tags if "/recall/" not in tag]
     return sorted(tags, key=place)
 
