@@ -168,3 +168,17 @@ def test_the_test_examples_are_an_uncertainty_of_their_own(tmp_path: Path) -> No
         for r in study(tmp_path, {"good": TINY})
     ]
     assert "leaves ± 0.015 open in the balanced accuracy of one run (95 %)" in answer(records)
+
+
+def test_the_seeds_for_the_size_seen_are_those_of_the_whole_family(tmp_path: Path) -> None:
+    def words(lost: Sequence[str]) -> list[str]:
+        records = study(tmp_path / "-".join(lost), {"wide": WIDE, "odd": NOTHING, "off": NOTHING})
+        for arm in lost:
+            records = failed(records, arm, range(5))
+        return re.findall(
+            r"about (\d+) more seeds if it is as large as seen", answer(records, 1e-5)
+        )
+
+    whole = words(())
+    assert len(whole) == 1
+    assert words(("odd", "off")) == whole

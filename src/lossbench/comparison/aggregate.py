@@ -21,7 +21,6 @@ from lossbench.records import Record
 if TYPE_CHECKING:
     from lossbench.comparison.compare import Comparison
 
-LOSS_SPLITS = loss_lines.SPLITS
 REWEIGHTED = loss_lines.REWEIGHTED
 RELIABILITY = {
     "raw": "reliability/{split}/raw",

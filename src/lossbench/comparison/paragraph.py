@@ -144,7 +144,7 @@ def _no_reason(
     return (
         f"{answer} Nor is it shown to be as good: {best.label} has the best mean, "
         f"{_size(comparison, best)}, and cannot be told from it; {_open([best])}"
-        f"{_at_the_size_seen(best, len(tested))}."
+        f"{_at_the_size_seen(comparison, best)}."
     )
 
 
@@ -255,15 +255,17 @@ def _open(entries: Sequence[Difference]) -> str:
     )
 
 
-def _at_the_size_seen(entry: Difference, judged: int) -> str:
+def _at_the_size_seen(comparison: Comparison, entry: Difference) -> str:
     """How many more seeds would show a difference of the size seen, where that is over the margin.
 
-    ``judged`` is the number of comparisons that share alpha.
+    Every label of the context but the baseline shares alpha, whether it could be tested or not.
     """
     if entry.margin is None or not abs(entry.mean) > entry.margin or not entry.standard_error > 0:
         return ""
     spread = entry.standard_error * entry.n**0.5
-    needed = seeds_needed(entry.mean, spread, ALPHA / judged)
+    runs = comparison.runs
+    family = runs.loc[runs["context"] == entry.context, "label"].nunique() - 1
+    needed = seeds_needed(entry.mean, spread, ALPHA / family)
     if needed is None or needed <= entry.n:
         return ""
     return f"; {formats.more_seeds([needed - entry.n]).lower()} if it is as large as seen"

@@ -93,7 +93,7 @@ def power_command(arguments: list[str]) -> int:
     if (study is None) == (spread is None):
         raise InputError(
             "say where the spread of the paired differences comes from: either study=NAME, a pilot "
-            "of two or more seeds, or spread=0.01"
+            "of two or more seeds, or spread=0.01; one of the two, not both"
         )
     if spread is None:
         plan = _from_pilot(settings, numbers)
