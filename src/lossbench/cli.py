@@ -13,10 +13,16 @@ lossbench: which classification loss is better, by how much, how surely, and whe
   lossbench train    data=fashion_mnist imbalance=exponential loss=focal seed=1   one run
   lossbench sweep    loss=cross_entropy,focal seed=0,1,2                          many runs
   lossbench sweep    experiment=digits_quickstart           a named study, from experiments/
+  lossbench sweep    --plan loss=focal seeds=10             what would run, and how long; runs nothing
+  lossbench tune     arms=focal,ldam,cross_entropy budget=20   fair search, on validation alone
   lossbench compare  study=NAME [baseline= metric= margin= posthoc= by=arm|loss|model out=]  report
   lossbench power    study=PILOT | spread=0.01 losses=6 [difference=0.01]   seeds that are needed
   lossbench status   [study=NAME]                           done / failed / running / missing
   lossbench rescore  study=NAME     stored outputs again: new metrics, losses, post-hoc; no training
+  lossbench unseal   study=NAME                             opens the test set of a sealed study
+  lossbench reproduce RUN_FOLDER    trains a recorded run again, and says what differs
+  lossbench export   study=NAME out=FILE.zip                a study for others; import reads it
+  lossbench import   FILE.zip [study=NAME]                  to compare and to extend
   lossbench inspect  data=fashion_mnist imbalance=exponential   class counts; trains nothing
   lossbench losses   [NAME | --anatomy A,B] [--out FILE.svg]   the catalogue; facts and curves
   lossbench board    [port=6006]                            TensorBoard on the runs folder
@@ -36,6 +42,12 @@ def _sweep(arguments: list[str]) -> int:
     from lossbench.application import run_application
 
     return run_application("sweep", arguments)
+
+
+def _tune(arguments: list[str]) -> int:
+    from lossbench.tuning.command import tune_command
+
+    return tune_command(arguments)
 
 
 def _compare(arguments: list[str]) -> int:
@@ -60,6 +72,30 @@ def _rescore(arguments: list[str]) -> int:
     from lossbench.training.rescore import rescore_command
 
     return rescore_command(arguments)
+
+
+def _unseal(arguments: list[str]) -> int:
+    from lossbench.training.unseal import unseal_command
+
+    return unseal_command(arguments)
+
+
+def _reproduce(arguments: list[str]) -> int:
+    from lossbench.training.reproduce import reproduce_command
+
+    return reproduce_command(arguments)
+
+
+def _export(arguments: list[str]) -> int:
+    from lossbench.records.archive import export_command
+
+    return export_command(arguments)
+
+
+def _import(arguments: list[str]) -> int:
+    from lossbench.records.archive import import_command
+
+    return import_command(arguments)
 
 
 def _inspect(arguments: list[str]) -> int:
@@ -91,17 +127,22 @@ def _board(arguments: list[str]) -> int:
 COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "train": _train,
     "sweep": _sweep,
+    "tune": _tune,
     "compare": _compare,
     "power": _power,
     "status": _status,
     "rescore": _rescore,
+    "unseal": _unseal,
+    "reproduce": _reproduce,
+    "export": _export,
+    "import": _import,
     "inspect": _inspect,
     "losses": _losses,
     "board": _board,
 }
 
 
-HYDRA_COMMANDS = ("train", "sweep")  # Hydra lists the keys at --help
+HYDRA_COMMANDS = ("train", "sweep", "tune")  # Hydra lists the keys at --help
 
 
 def main(arguments: list[str] | None = None) -> int:

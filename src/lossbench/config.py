@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 # What is not meant to change a result (DESIGN.md, Identity); all else is part of it.
 NOT_IDENTITY = (
-    *("study", "arm", "arms", "runs_dir", "workers", "baseline"),
+    *("study", "arm", "arms", "runs_dir", "workers", "runs_per_gpu", "baseline"),
+    *("seeds", "zip", "exclude", "test", "allow"),
     *("on_error", "retry_failed", "rerun", "posthoc", "metric", "margin"),
     *("data.workers", "data.cache_mb"),
     *("data.archive", "data.root", "trainer.accelerator", "trainer.threads"),

@@ -21,7 +21,10 @@ SETTINGS = {
         Parameter(name="study", kind="text", optional=True),
         Parameter(name="arm", kind="text", optional=True),
         Parameter(name="runs_dir", kind="text"),
+        Parameter(name="seeds", kind="integer", minimum=1, optional=True),
         Parameter(name="workers", kind="integer", minimum=1, optional=True),
+        Parameter(name="runs_per_gpu", kind="integer", minimum=1),
+        Parameter(name="test", kind="choice", choices=("sealed",), optional=True),
         Parameter(name="on_error", kind="choice", choices=("continue", "stop")),
         Parameter(name="retry_failed", kind="boolean"),
         Parameter(name="rerun", kind="boolean"),
@@ -77,6 +80,7 @@ SETTINGS = {
         ),
         Parameter(name="trainer.max_epochs", kind="integer", minimum=1),
         Parameter(name="trainer.threads", kind="integer", minimum=1),
+        Parameter(name="trainer.devices", kind="integer", minimum=1),
     )
 }
 
@@ -88,7 +92,10 @@ POSTHOC = (
 
 def check(config: Config) -> None:
     """Check what the config alone can tell; raises `InputError` (one line) if a value is wrong."""
-    known = {name.partition(".")[0] for name in SETTINGS} | {"arms", "posthoc", *PLUGGABLE}
+    known = {name.partition(".")[0] for name in SETTINGS} | {
+        *("arms", "posthoc", "zip", "exclude", "allow"),
+        *PLUGGABLE,
+    }
     for key in config:
         if key not in known:
             raise unknown("config key", key, known)
