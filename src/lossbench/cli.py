@@ -13,7 +13,7 @@ lossbench: which classification loss is better, by how much, how surely, and whe
   lossbench train    data=fashion_mnist imbalance=exponential loss=focal seed=1   one run
   lossbench sweep    loss=cross_entropy,focal seed=0,1,2                          many runs
   lossbench sweep    experiment=digits_quickstart           a named study, from experiments/
-  lossbench sweep    --plan loss=focal seeds=10             what would run, and how long; runs nothing
+  lossbench sweep    --plan loss=focal seeds=10             what would run, how long; runs nothing
   lossbench tune     arms=focal,ldam,cross_entropy budget=20   fair search, on validation alone
   lossbench compare  study=NAME [baseline= metric= margin= posthoc= by=arm|loss|model out=]  report
   lossbench power    study=PILOT | spread=0.01 losses=6 [difference=0.01]   seeds that are needed

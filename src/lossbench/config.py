@@ -24,7 +24,7 @@ NOT_IDENTITY = (
     *("seeds", "zip", "exclude", "test", "allow"),
     *("on_error", "retry_failed", "rerun", "posthoc", "metric", "margin"),
     *("data.workers", "data.cache_mb"),
-    *("data.archive", "data.root", "trainer.accelerator", "trainer.threads"),
+    *("data.archive", "data.root", "trainer.accelerator", "trainer.threads", "trainer.devices"),
     "regime.name",  # its class and parameters say it all
 )
 
