@@ -61,6 +61,7 @@ def disturb(
 ) -> tuple[Counter[str], int]:
     """Start the sweep again and again, and kill ``kills`` of its processes at random moments.
 
+    A sweep that ends by itself before the last kill fails the test: too few were in time.
     At most two kills that cost a sweep its workers: a run that dies a third time without a further
     epoch is rightly recorded as failed. Returns the kills by kind, and the sweeps started.
     """
@@ -69,7 +70,7 @@ def disturb(
     sweeps, deaths, process = 0, 0, None
     while killed.total() < kills:
         if process is None or process.poll() is not None:
-            assert process is None or process.returncode in (0, -signal.SIGKILL), process.returncode
+            assert process is None or process.returncode == -signal.SIGKILL, process.returncode
             process = command("sweep", *arguments, where=where)
             sweeps, deaths = sweeps + 1, 0
         time.sleep(draw.uniform(0, seconds))
@@ -133,7 +134,7 @@ def test_killed_at_random_moments_a_sweep_ends_as_if_undisturbed(
     assert code == 0, said
     took = time.monotonic() - began
     began = time.monotonic()
-    killed, sweeps = disturb(tmp_path / "chaos", arguments, kills, 2 * took / kills)
+    killed, sweeps = disturb(tmp_path / "chaos", arguments, kills, took / kills)
     code, said = run_command("sweep", *arguments, where=tmp_path / "chaos")
     assert code == 0, said
     equal = assert_equal_studies(tmp_path / "chaos/runs/s", tmp_path / "undisturbed/runs/s")
@@ -177,7 +178,7 @@ def test_a_disk_that_fills_up_stops_the_sweep_and_damages_nothing(
     reference = tmp_path / "undisturbed/runs/s"
     size = sum(path.stat().st_size for path in reference.rglob("*") if path.is_file())
     stops = 0
-    for share in (0.0, 0.08, 0.2, 0.5):  # of what the study needs; at first not even its plan
+    for share in (0.0, 0.1, 0.4):  # of what the study needs; at first not even its plan
         fill(small_disk, int(share * size))
         code, said = run_command("sweep", *arguments, where=small_disk)
         assert code == 1, said
