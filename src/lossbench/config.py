@@ -228,6 +228,7 @@ def data_label(config: Config) -> str:
     return name_of(data) + place + changes(data, file, *LOADING)
 
 
+@cache
 def own_file(group: str, target: str, name: str | None = None) -> Path | None:
     """The file in configs/``group`` called ``name``, or else the one that brings in ``target``."""
     files = sorted((folder("configs") / group).glob("*.yaml"))

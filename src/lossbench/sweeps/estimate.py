@@ -6,7 +6,7 @@ import csv
 import heapq
 import json
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from statistics import median
@@ -18,6 +18,7 @@ from lossbench.records.record import HISTORY, RECORD
 from lossbench.sweeps.plan import Planned
 
 UNKNOWN = "unknown, no finished run to go by"
+SOURCES = ("same arm and cell", "same cell", "same data and model, scaled by epochs")
 
 
 @dataclass(frozen=True)
@@ -33,11 +34,14 @@ class Finished:
 
 @dataclass(frozen=True)
 class RunTime:
-    """Seconds that a run takes from its start, and those that are left of it; from what."""
+    """Seconds that a run takes from its start, and those that are left of it.
+
+    ``runs`` say so, which are like it as `SOURCES` [``rank``] says.
+    """
 
     seconds: float
     left: float
-    source: str
+    rank: int
     runs: tuple[Finished, ...]
 
 
@@ -91,19 +95,18 @@ class Estimate:
         return f"with {self.workers} worker{'s' * (self.workers != 1)}"
 
     def _sources(self) -> str:
-        used: dict[str, dict[Finished, None]] = {}
-        for time in self.known:
-            used.setdefault(time.source, {}).update(dict.fromkeys(time.runs))
-        return " and ".join(
-            f"{len(runs)} finished run{'s' * (len(runs) != 1)} of the {source}"
-            for source, runs in used.items()
-        )
+        used: dict[str, set[Finished]] = {}
+        for time in sorted(self.known, key=lambda time: time.rank):
+            used.setdefault(SOURCES[time.rank], set()).update(time.runs)
+        first, *rest = [f"{len(runs)} of the {source}" for source, runs in used.items()]
+        number, _, source = first.partition(" ")
+        return ", ".join([f"{number} finished run{'s' * (number != '1')} {source}", *rest])
 
 
 def estimate(planned: Sequence[Planned], runs_dir: Path, workers: int | None) -> Estimate:
     """The `Estimate` for ``planned`` by the finished runs of all studies in ``runs_dir``."""
     finished = finished_runs(runs_dir)
-    found: dict[tuple[str, str, str], tuple[float, str, tuple[Finished, ...]] | None] = {}
+    found: dict[tuple[str, str, str], RunTime | None] = {}
     times: list[RunTime | None] = []
     for entry in planned:
         run = entry.run
@@ -111,41 +114,34 @@ def estimate(planned: Sequence[Planned], runs_dir: Path, workers: int | None) ->
         if key not in found:
             found[key] = whole_run(run, finished)
         whole = found[key]
-        if whole is None:
-            times.append(None)
-            continue
-        seconds, source, runs = whole
-        left = 1 - epochs_done(entry) / run.config["trainer"]["max_epochs"]
-        times.append(RunTime(seconds, seconds * max(0.0, left), source, runs))
+        if whole is not None:
+            share = 1 - epochs_done(entry) / run.config["trainer"]["max_epochs"]
+            whole = replace(whole, left=whole.seconds * max(0.0, share))
+        times.append(whole)
     return Estimate(planned, times, workers)
 
 
-def whole_run(
-    run: Run, finished: Sequence[Finished]
-) -> tuple[float, str, tuple[Finished, ...]] | None:
-    """The seconds of ``run``: the median of the runs that are most like it, what they are, they.
+def whole_run(run: Run, finished: Sequence[Finished]) -> RunTime | None:
+    """The time of ``run`` from its start: the median of the finished runs that are most like it.
 
     None if there is no such run, or none on such a device.
     """
-    wanted = run.config["trainer"]["accelerator"]
+    trainer = run.config["trainer"]
+    wanted, epochs = trainer["accelerator"], trainer["max_epochs"]
     like = [
         past for past in finished if wanted == "auto" or (wanted == "cpu") == (past.device == "cpu")
     ]
-    epochs = run.config["trainer"]["max_epochs"]
-    same: list[tuple[str, Callable[[Finished], bool]]] = [
-        ("same arm and cell", lambda past: past.configuration == run.configuration),
-        ("same arm and cell", lambda past: (past.arm, past.cell) == (run.arm, run.cell)),
-        ("same cell", lambda past: past.cell == run.cell),
-        (
-            "same data and model, by epochs",
-            lambda past: place(past.cell) == place(run.cell) and epochs_in(past.cell) is not None,
-        ),
+    same: list[tuple[int, Callable[[Finished], bool]]] = [
+        (0, lambda past: past.configuration == run.configuration),
+        (0, lambda past: (past.arm, past.cell) == (run.arm, run.cell)),
+        (1, lambda past: past.cell == run.cell),
+        (2, lambda past: place(past.cell) == place(run.cell) and epochs_in(past.cell) is not None),
     ]
-    for source, fits in same:
+    for rank, fits in same:
         runs = tuple(past for past in like if fits(past))
         if runs:
-            seconds = [past.seconds * epochs / (epochs_in(past.cell) or epochs) for past in runs]
-            return median(seconds), source, runs
+            scaled = [past.seconds * epochs / (epochs_in(past.cell) or epochs) for past in runs]
+            return RunTime(median(scaled), median(scaled), rank, runs)
     return None
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from lossbench.sweeps.estimate import Estimate, RunTime, duration, epochs_done
+from lossbench.sweeps.estimate import SOURCES, Estimate, RunTime, duration, epochs_done
 from lossbench.sweeps.plan import Planned
 
 LISTED = 50  # runs, up to which every run has a line
@@ -36,13 +36,14 @@ def listing(estimate: Estimate) -> Iterator[str]:
 
 def arms_of(pairs: Sequence[tuple[Planned, RunTime | None]]) -> list[list[str]]:
     """The table of one cell: for each arm how many runs are in which state, and their time."""
-    rows = [["arm", "runs", *STATES, "per run", "by finished runs of the"]]
+    shown = [state for state in STATES if any(state_of(entry) == state for entry, _ in pairs)]
+    rows = [["arm", "runs", *shown, "per run", "by finished runs of the"]]
     for arm in dict.fromkeys(entry.run.arm for entry, _ in pairs):
         mine = [(entry, time) for entry, time in pairs if entry.run.arm == arm]
         numbers = Counter(state_of(entry) for entry, _ in mine)
-        counts = [str(numbers[state] or "") for state in STATES]
+        counts = [str(numbers[state] or "") for state in shown]
         time = mine[0][1]
-        words = ["unknown", ""] if time is None else [duration(time.seconds), time.source]
+        words = ["unknown", ""] if time is None else [duration(time.seconds), SOURCES[time.rank]]
         rows.append([arm, str(len(mine)), *counts, *words])
     return rows
 
