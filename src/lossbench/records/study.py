@@ -40,7 +40,10 @@ def run_state(folder: Path) -> RunState:
     """Look at one run folder; a damaged one is named, moved aside and counts as missing."""
     state = look(folder)
     if state.damage is not None and state.holder is None:
-        set_aside(folder, state.damage)
+        try:
+            set_aside(folder, state.damage)
+        except OSError as refused:  # a folder that may only be read
+            log.warning("damaged record: %s; not moved aside: %s", state.damage, refused)
     return state
 
 

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import csv
 import heapq
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 from lossbench.config import Run
-from lossbench.records import RunState
-from lossbench.records.record import HISTORY, RECORD
+from lossbench.records.record import RECORD, finished_epochs
 from lossbench.sweeps.plan import Planned
 
 UNKNOWN = "unknown, no finished run to go by"
@@ -174,20 +171,10 @@ def epochs_in(cell: str) -> int | None:
 
 def epochs_done(entry: Planned) -> int:
     """The epochs that a half-trained run need not train again."""
-    state: RunState = entry.state
+    state = entry.state
     if state.state == "running" and state.holder is not None:
         return int(state.holder.get("epoch", 0))
-    return epochs_written(entry.run.folder) if state.state == "interrupted" else 0
-
-
-def epochs_written(folder: Path) -> int:
-    """The last epoch in `history.csv`; 0 if there is none."""
-    try:
-        with (folder / HISTORY).open(newline="") as stream:
-            rows: Iterable[dict[str, Any]] = csv.DictReader(stream)
-            return max((int(row["epoch"]) for row in rows), default=0)
-    except (OSError, ValueError, KeyError, TypeError):
-        return 0
+    return finished_epochs(entry.run.folder) if state.state == "interrupted" else 0
 
 
 def duration(seconds: float) -> str:

@@ -168,8 +168,8 @@ def prepare_study(study: Path, planned: list[Planned]) -> None:
             run_state(entry.run.folder)
     try:
         write_plan(study, planned)
-    except (OSError, LockedError) as error:
-        say(f"{study / PLAN} cannot be written ({error}); nothing was started")
+    except LockedError as error:  # only a process that hangs holds it for long
+        say(f"lossbench: {study / PLAN}: {error}; stop that process; nothing was started")
         sys.exit(1)
 
 
