@@ -26,8 +26,8 @@ def excluded(runs: Sequence[Run], exclude: Any) -> list[bool]:
         if not any(row[place] for row in out):
             check_paths(runs, entry)
             raise InputError(
-                f"exclude: {written(entry)} leaves nothing out: no run of this sweep is so; "
-                "correct it, or remove it (exclude=null)"
+                f"exclude: {written(entry)} leaves nothing out (the sweep has {there(runs, entry)})"
+                "; correct it, or remove it (exclude=null)"
             )
     found = [any(row) for row in out]
     if entries and all(found):
@@ -84,6 +84,19 @@ def names_of(path: str, part: Config) -> list[str]:
     name = name_of(part)
     file = own_file(path, part.get("_target_", ""), part.get("name"))
     return [name, file.stem] if file and name.startswith(f"{file.stem}_") else [name]
+
+
+def there(runs: Sequence[Run], entry: Config) -> str:
+    """The values that ``runs`` have at the paths of ``entry``."""
+    words = []
+    for path in map(str, entry):
+        found = [value_at(run, path) for run in runs]
+        names = [name_of(value) if isinstance(value, dict) else written(value) for value in found]
+        known = dict.fromkeys(
+            name for name, value in zip(names, found, strict=True) if value is not ABSENT
+        )
+        words.append(f"{path}: {', '.join(known)}")
+    return "; ".join(words)
 
 
 def check_paths(runs: Sequence[Run], entry: Config) -> None:
