@@ -28,9 +28,9 @@ def run_application(command: str, arguments: list[str]) -> int:
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
-    arguments = with_plan(command, arguments)
-    check_options(command, arguments)
+    check_options(command, [entry for entry in arguments if entry != PLAN_OPTION])
     check_sweep_keys(command, arguments)
+    arguments = with_plan(command, arguments)
     register_experiments(own_config_folder(arguments))
     check_groups(arguments)
     # Hydra's own error report hides what we need to explain: let its exceptions through
