@@ -25,6 +25,10 @@ class LockedError(RuntimeError):
     """Another living process holds the lock of this run."""
 
 
+class LostLockError(RuntimeError):
+    """The lock was ours and is not any more: whoever holds it now writes the run."""
+
+
 class RunLock:
     """The lock of one run folder; a context manager.
 

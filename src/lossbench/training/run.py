@@ -18,7 +18,8 @@ from lossbench.data.configured import notes, prepared_data
 from lossbench.data.datamodule import LossbenchDataModule
 from lossbench.data.loader import first_batches_fingerprint
 from lossbench.data.preparation import PreparedData
-from lossbench.records import Record, RunLock, files, run_state
+from lossbench.errors import machine_fault
+from lossbench.records import LostLockError, Record, RunLock, files, run_state
 from lossbench.records.record import CHECKPOINT, CONFIG, LOCK, TRACEBACK
 from lossbench.seeding import derive_seed
 from lossbench.training import build, diagnosis, objective, results
@@ -48,7 +49,8 @@ def execute(run: Run, progress: Progress | None = None) -> Outcome:
 
     ``progress(epoch, row)`` is called before the first epoch, with 0, and after each. A run that
     fails in training is recorded and returned as failed. `InputError` is raised before anything
-    is written, and `LockedError` if another process writes the run.
+    is written, `LockedError` if another process writes the run. Where the machine is at fault (an
+    OSError of `MACHINE_FAULTS`, or `LostLockError`) the error goes out and the run can go on.
     """
     ended = already_ended(run)
     if ended is not None:
@@ -120,6 +122,8 @@ class Training:
             self._fit(readable_checkpoint(folder))
             metrics = self._finish()
         except Exception as error:
+            if machine_fault(error) or isinstance(error, LostLockError):
+                raise  # not the run's fault: it stays `running` and continues from its checkpoint
             files.write_text(folder / TRACEBACK, traceback.format_exc())
             self.recorder.close(success=False)
             reason = one_line(error)
