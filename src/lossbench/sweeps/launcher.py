@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from hydra.core.utils import JobReturn, JobStatus
+from hydra.core.utils import JobReturn
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
@@ -42,31 +42,22 @@ class LocalLauncher(Launcher):
     def launch(
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
     ) -> Sequence[JobReturn]:
-        """Run the jobs; each return value is the outcome of a run, as plain values."""
+        """Run the jobs; what became of them is in their records."""
+        assert self.hydra_context is not None
         assert self.config is not None
         if not job_overrides:
             return []
         slots = self.slots[: len(job_overrides)]
         with SweepProgress(len(job_overrides), len(slots)) as progress:
             pool = Pool(slots, self.config.trainer.threads, progress.notice)
-            order: list[str] = []
-            ended = pool.run(self._runs(job_overrides, order))
-        returns = []
-        for identity, overrides in zip(order, job_overrides, strict=False):
-            if identity in ended:
-                value = JobReturn(overrides=overrides, status=JobStatus.COMPLETED)
-                value.return_value = ended[identity]
-                returns.append(value)
-        return returns
+            pool.run(composed_runs(self.hydra_context, self.config, job_overrides))
+        return []
 
-    def _runs(self, job_overrides: Sequence[Sequence[str]], order: list[str]) -> Iterator[Run]:
-        # composed one by one while the workers train, not all before the first starts
-        assert self.hydra_context is not None
-        assert self.config is not None
-        for overrides in job_overrides:
-            composed: Any = self.hydra_context.config_loader.load_sweep_config(
-                self.config, list(overrides)
-            )
-            run = Run(resolve(composed))
-            order.append(run.identity)
-            yield run
+
+def composed_runs(
+    context: HydraContext, config: DictConfig, job_overrides: Sequence[Sequence[str]]
+) -> Iterator[Run]:
+    """The runs of a sweep, composed one by one: the first begins before the last is composed."""
+    for overrides in job_overrides:
+        composed: Any = context.config_loader.load_sweep_config(config, list(overrides))
+        yield Run(resolve(composed))

@@ -17,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from lossbench.config import Config, Run, resolve
 from lossbench.errors import InputError
 from lossbench.records import run_state
+from lossbench.sweeps.cluster_launchers import RayLauncher, SubmititLauncher
 from lossbench.sweeps.plan import Planned, make_plan, write_plan
 from lossbench.sweeps.summary import print_plan, print_summary, say
 
@@ -40,6 +41,8 @@ class LossbenchSweeper(Sweeper):
         """Called by Hydra with the composed config; chooses the launcher."""
         self.hydra_context = hydra_context
         self.config = config
+        for launcher in (SubmititLauncher, RayLauncher):
+            Plugins.instance().register(launcher)
         self.launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task_function, config=config
         )
