@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from shutil import which
 from typing import Any
 
 from hydra.core.utils import JobReturn
@@ -119,10 +120,24 @@ class SubmititLauncher(ClusterLauncher):
             for key, value in parameters.items()
         }
         self.executor: Any = None
+        self.places: list[dict[str, str]] = []
+
+    def setup(
+        self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
+    ) -> None:
+        """Called by Hydra; raises `InputError` where there is no submitit, no Slurm, no room."""
+        super().setup(hydra_context=hydra_context, task_function=task_function, config=config)
+        if self.cluster == "local":
+            self.places = worker_slots(config)
+        elif which("sbatch") is None:
+            raise InputError(
+                "there is no Slurm here (no sbatch on the PATH): start the sweep on a login node, "
+                "or try hydra/launcher=submitit_local"
+            )
 
     def slots(self, count: int) -> list[dict[str, str]]:
         """On this machine as many as it has room for; Slurm has a queue of its own."""
-        return worker_slots(self.config) if self.cluster == "local" else [{}] * count
+        return self.places if self.cluster == "local" else [{}] * count
 
     def submit(self, chosen: Sequence[tuple[Run, Slot]]) -> Sequence[Job]:
         """One job array for all of ``chosen``."""
