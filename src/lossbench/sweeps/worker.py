@@ -27,6 +27,7 @@ def work(connection: Connection, lifeline: Connection, slot: Mapping[str, str]) 
     """
     os.environ.update(slot)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what Ctrl-C means
+    signal.signal(signal.SIGTERM, lambda number, frame: os._exit(128 + number))  # or Lightning does
     multiprocessing.current_process().daemon = False  # which may start processes: for image files
     threading.Thread(target=_die_with_parent, args=(lifeline,), daemon=True).start()
     import lossbench.training.run  # noqa: F401  the slow imports, before the first run
