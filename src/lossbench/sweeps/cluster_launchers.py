@@ -44,6 +44,7 @@ class ClusterLauncher(Launcher):
     seconds = 1.0  # between two looks at the records
     package = ""
     extra = ""
+    system = ""
 
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
@@ -63,9 +64,9 @@ class ClusterLauncher(Launcher):
         """Run the jobs; what became of them is in their records."""
         runs = list(composed_runs(self.hydra_context, self.config, job_overrides))
         slots = self.slots(len(runs))[: len(runs)]
-        with SweepProgress(len(runs), len(slots)) as progress:
-            jobs = Jobs(lambda chosen: self.submit(chosen), slots, progress.notice, self.seconds)
-            died = jobs.run(runs)
+        words = f"{len(slots)} jobs at a time on {self.system}; the first takes a while to begin"
+        with SweepProgress(len(runs), len(slots), words) as progress:
+            died = Jobs(self.submit, slots, progress.notice, self.seconds).run(runs)
         for reason in dict.fromkeys(died):
             say(f"a job died: {reason}")
         return []
@@ -89,14 +90,15 @@ class SubmititJob:
         """Whether there is a result, or the queue knows it no more."""
         return bool(self.job.done())
 
-    def error(self) -> str | None:
-        """The last line of its error log, and where the log is."""
+    def answer(self) -> dict[str, Any]:
+        """Its result; of a dead one the last line of its error log, and where the log is."""
         if self.job.exception() is None:
-            return None
+            return dict(self.job.result())
         log = Path(self.job.paths.stderr)
         text = log.read_text(errors="replace") if log.exists() else ""
         lines = [line.strip() for line in text.splitlines() if line.strip()]
-        return f"{lines[-1] if lines else 'it left no word'} ({self.job.state.lower()}; {log})"
+        last = lines[-1] if lines else "it left no word"
+        return {"state": "died", "reason": f"{last} ({self.job.state.lower()}; {log})"}
 
     def cancel(self) -> None:
         """Ask the queue to end it."""
@@ -113,7 +115,7 @@ class SubmititLauncher(ClusterLauncher):
     extra = "slurm"
 
     def __init__(self, cluster: str, submitit_folder: str | None, **parameters: Any) -> None:
-        self.cluster = cluster
+        self.cluster = self.system = cluster
         self.folder = submitit_folder
         self.parameters = {
             key: OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
@@ -197,14 +199,14 @@ class RayJob:
         """Whether its answer, or the error in place of it, is there."""
         return bool(self.ray.wait([self.reference], timeout=0)[0])
 
-    def error(self) -> str | None:
-        """What Ray says it died of."""
+    def answer(self) -> dict[str, Any]:
+        """Its result; of a dead one what Ray says of it."""
         try:
-            self.ray.get(self.reference)
+            return dict(self.ray.get(self.reference))
         except Exception as error:
             lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-            return f"{type(error).__name__}: {lines[-1] if lines else ''}"
-        return None
+            last = lines[-1] if lines else "it left no word"
+            return {"state": "died", "reason": f"{type(error).__name__}: {last}"}
 
     def cancel(self) -> None:
         """End its process, or take it out of the queue."""
@@ -218,8 +220,7 @@ class RayLauncher(ClusterLauncher):
     plugin for Ray.
     """
 
-    package = "ray"
-    extra = "ray"
+    package = extra = system = "ray"
 
     def __init__(self, ray: DictConfig) -> None:
         self.settings: Any = OmegaConf.to_container(ray, resolve=True)

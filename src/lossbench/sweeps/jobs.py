@@ -7,15 +7,15 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
 from typing import Any, Protocol
 
 from lossbench.config import Config, Run
 from lossbench.records import LockedError, RunState, run_state
-from lossbench.sweeps.pool import Notice, Slot
+from lossbench.records.lock import sentence
+from lossbench.records.record import LOCK, finished_epochs
+from lossbench.stopping import StopNow
+from lossbench.sweeps.pool import DEATHS, Notice, Slot
 from lossbench.training.outcome import record_failure
-
-DEATHS = 3  # a run whose jobs die this often without a further epoch between them has failed
 
 
 class Job(Protocol):
@@ -25,14 +25,20 @@ class Job(Protocol):
         """Whether it will do nothing more."""
         ...
 
-    def error(self) -> str | None:
-        """Of an ended job: what it died of, in a line; None if it brought its run to an end."""
+    def answer(self) -> dict[str, Any]:
+        """Of an ended job: what `execute_reported` said, or the state "died" with the reason."""
         ...
 
     def cancel(self) -> None:
         """Stop it at once, or take it out of the queue."""
         ...
 
+
+SHARED_SECONDS = 60.0  # within which a network file system shows what another machine has written
+UNSHARED = (
+    "its job trained the run, and {} is not there: all machines need runs_dir on a file system "
+    "that they share"
+)
 
 Submit = Callable[[Sequence[tuple[Run, Slot]]], Sequence[Job]]
 
@@ -93,17 +99,19 @@ class InHand:
 
     def __init__(self, run: Run, slot: Slot, job: Job) -> None:
         self.run = run
+        self.before = run_state(run.folder).record
         self.slot = slot
         self.job = job
+        self.ended: float | None = None  # when that was first seen
         self.epoch: int | None = None  # of the last sign of life; None before it trains
 
 
 class Jobs:
     """Has runs done by ``submit``, one in each of the ``slots`` at a time.
 
-    ``notice`` is called as by `Pool`. What is known of a run comes from its record and its lock, at
-    each look (every ``seconds``); a job only says that it has ended, and what it died of. A run
-    that another process writes is waited for.
+    ``notice`` is called as by `Pool`. How far a run is and how it ended comes from its lock and its
+    record, which are looked at every ``seconds``; a job only says that it has ended, and what it
+    died of. A run that another process writes is waited for.
     """
 
     def __init__(
@@ -117,13 +125,14 @@ class Jobs:
         self._free = list(slots)[::-1]
         self._waiting: list[Run] = []
         self._in_hand: list[InHand] = []
-        self._deaths: dict[str, tuple[int | None, int]] = {}  # the epoch, and how many in it
+        self._deaths: dict[str, tuple[int, int]] = {}  # finished epochs, and deaths since
 
     def run(self, runs: Iterable[Run]) -> list[str]:
-        """Run all; returns what jobs died of whose runs are not finished, in a line each.
+        """Run all; returns what the jobs died of whose runs they never began, in a line each.
 
-        The first Ctrl-C takes back the jobs that do not train yet and lets the others finish, the
-        second stops those too; both end in KeyboardInterrupt.
+        A run whose job dies in training continues in another job, as in `Pool`. The first Ctrl-C,
+        and what makes `Pool` start no further run, takes back the jobs that do not train yet; the
+        second and `StopNow` end all. Ctrl-C ends in KeyboardInterrupt.
         """
         self._waiting = list(runs)
         interrupted = False
@@ -136,8 +145,8 @@ class Jobs:
                     time.sleep(self.seconds)
                     for entry in list(self._in_hand):
                         self._look(entry)
-                except KeyboardInterrupt:
-                    if interrupted:
+                except KeyboardInterrupt as asked:
+                    if interrupted or isinstance(asked, StopNow):
                         raise
                     interrupted = True
                     self.notice("interrupted", None, None)
@@ -156,7 +165,7 @@ class Jobs:
                 break
             state = run_state(run.folder)
             if state.state == "running":
-                self.notice("locked", run, f"{run.folder.name} is being written: {who(state)}")
+                self.notice("locked", run, sentence(run.folder / LOCK, state.holder or {}))
                 continue
             self._waiting.remove(run)
             chosen.append((run, self._free.pop()))
@@ -176,50 +185,55 @@ class Jobs:
             if epoch != entry.epoch:
                 entry.epoch = epoch
                 self.notice("epoch", entry.run, (epoch, {}))
-        if ended:
-            self._in_hand.remove(entry)
-            self._free.append(entry.slot)
-            self._end(entry, state)
+        if not ended:
+            return
+        entry.ended = entry.ended or time.monotonic()
+        answer = entry.job.answer()
+        if answer["state"] not in ("done", "failed"):
+            over = state.record != entry.before and state.state in ("done", "failed")
+        elif not (over := state.state == answer["state"]):
+            if time.monotonic() - entry.ended < SHARED_SECONDS:
+                return  # its folder may come later than its answer
+            answer = {"state": "died", "reason": UNSHARED.format(answer["folder"])}
+        self._in_hand.remove(entry)
+        self._free.append(entry.slot)
+        if over:
+            self._report(entry.run, state.state, state.record.reason if state.record else None)
+        elif not self.stopping:
+            self._unfinished(entry.run, answer, state.state)
 
-    def _end(self, entry: InHand, state: RunState) -> None:
-        run, error = entry.run, entry.job.error()
-        if error is None and state.state in ("done", "failed"):
-            self._report(run, state.state, state.record.reason if state.record else None)
-        elif self.stopping:
-            self._report(run, "interrupted", None)
-        elif state.state == "running":  # by another process
+    def _unfinished(self, run: Run, answer: Mapping[str, Any], state: str) -> None:
+        if state == "running" or answer["state"] == "locked":
             self._waiting.append(run)
-        elif error is not None and self._may_go_on(entry, state):
-            self.notice("again", run, error)
-            self._waiting.append(run)
-        elif error is not None and state.state == "interrupted":
-            reason = f"its job died {DEATHS} times in epoch {(entry.epoch or 0) + 1}: {error}"
-            with suppress(LockedError):
-                self._report(run, "failed", record_failure(run, reason).reason)
+        elif answer["state"] == "interrupted":  # the machine is at fault
+            self._report(run, "interrupted", answer["reason"])
+        elif state == "interrupted":
+            self._died(run, answer["reason"])
         else:
-            self.died.append(
-                error or f"{run.folder.name} was not finished; the log of its job says why"
-            )
-            self._report(run, "interrupted", error)
+            self.died.append(answer["reason"])
 
-    def _may_go_on(self, entry: InHand, state: RunState) -> bool:
-        """Whether a run whose job has died is tried once more: it trained, and got further."""
-        if entry.epoch is None or state.state != "interrupted":
-            return False
-        before, deaths = self._deaths.get(entry.run.identity, (None, 0))
-        deaths = deaths + 1 if before == entry.epoch else 1
-        self._deaths[entry.run.identity] = (entry.epoch, deaths)
-        return deaths < DEATHS
+    def _died(self, run: Run, how: str) -> None:
+        """It is handed out again, unless it kills whoever takes it."""
+        finished = finished_epochs(run.folder)
+        before, deaths = self._deaths.get(run.identity, (finished, 0))
+        deaths = deaths + 1 if before == finished else 1
+        self._deaths[run.identity] = finished, deaths
+        if deaths < DEATHS:
+            self._waiting.append(run)
+            self.notice("died", run, f"its job died: {how}; it goes on after epoch {finished}")
+            return
+        reason = f"its job died for the {DEATHS}rd time in epoch {finished + 1}: {how}"
+        try:
+            record_failure(run, reason)
+        except LockedError:  # another sweep has taken it over already
+            self._waiting.append(run)
+        else:
+            self._report(run, "failed", reason)
 
     def _report(self, run: Run, state: str, reason: str | None) -> None:
-        outcome: Mapping[str, Any] = {
-            "state": state,
-            "folder": str(run.folder),
-            "reason": reason,
-            "new": True,
-        }
+        outcome = {"state": state, "folder": str(run.folder), "reason": reason, "new": True}
         self.notice("ended", run, outcome)
-        if state == "failed" and run.config["on_error"] == "stop":
+        if state == "interrupted" or (state == "failed" and run.config["on_error"] == "stop"):
             self._stop()
 
     def _stop(self) -> None:
@@ -228,9 +242,3 @@ class Jobs:
         for entry in self._in_hand:
             if run_state(entry.run.folder).state != "running":
                 entry.job.cancel()
-
-
-def who(state: RunState) -> str:
-    """The process and host that hold a run."""
-    holder = state.holder or {}
-    return f"process {holder.get('process', '?')} on {holder.get('host', '?')}"
