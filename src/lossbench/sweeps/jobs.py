@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from lossbench.config import Config, Run
-from lossbench.records import LockedError, RunState, run_state
+from lossbench.records import LockedError, run_state
 from lossbench.records.lock import sentence
 from lossbench.records.record import LOCK, finished_epochs
 from lossbench.stopping import StopNow
