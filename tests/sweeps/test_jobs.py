@@ -17,7 +17,7 @@ from lossbench.sweeps import jobs as module
 from lossbench.sweeps.jobs import Jobs
 from lossbench.training.outcome import blank_record
 
-DIED = {"state": "died", "reason": "NODE_FAIL"}
+DIED = {"state": "died", "reason": "NODE_FAIL", "log": ""}
 EMPTY_ZIP = b"PK\5\6" + bytes(18)
 
 # a job tells its course: it does something between two looks, and its return value is its answer
@@ -80,7 +80,7 @@ def dies(run: Run, after: int) -> Iterator[None]:
 
 def never_begins(run: Run) -> Iterator[None]:
     yield
-    return {"state": "died", "reason": "ModuleNotFoundError: No module named 'my_losses'"}
+    return DIED | {"reason": "ModuleNotFoundError: No module named 'my_losses'"}
 
 
 @pytest.fixture
@@ -146,7 +146,9 @@ def test_a_job_that_never_begins_is_named_and_does_not_take_the_others_along(
     write(runs[0], "failed", reason="of old")  # repeated here, and its job never comes to it
     sweep = Sweep({0: [never_begins], 1: [never_begins], 2: [trains]}, places=3)
     died = sweep.follow.run(runs[:3])
-    assert died == ["ModuleNotFoundError: No module named 'my_losses'"] * 2
+    assert [answer["reason"] for answer in died] == [
+        "ModuleNotFoundError: No module named 'my_losses'"
+    ] * 2
     assert sweep.ends() == {2: "done"}
     assert not runs[1].folder.exists()
 
@@ -212,5 +214,5 @@ def test_files_that_are_not_shared_are_said_to_be_the_reason(
         return {"state": "done", "folder": str(run.folder), "reason": None, "new": True}
 
     monkeypatch.setattr(module, "SHARED_SECONDS", 0.01)
-    (reason,) = Sweep({0: [elsewhere]}).follow.run(runs[:1])
-    assert f"{runs[0].folder} is not there" in reason
+    (answer,) = Sweep({0: [elsewhere]}).follow.run(runs[:1])
+    assert f"{runs[0].folder} is not there" in answer["reason"]

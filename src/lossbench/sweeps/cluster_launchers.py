@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections import Counter
 from collections.abc import Sequence
 from importlib import import_module
 from importlib.util import find_spec
@@ -67,8 +68,10 @@ class ClusterLauncher(Launcher):
         words = f"{len(slots)} jobs at a time on {self.system}; the first takes a while to begin"
         with SweepProgress(len(runs), len(slots), words) as progress:
             died = Jobs(self.submit, slots, progress.notice, self.seconds).run(runs)
-        for reason in dict.fromkeys(died):
-            say(f"a job died: {reason}")
+        for reason, number in Counter(answer["reason"] for answer in died).items():
+            log = next(answer["log"] for answer in died if answer["reason"] == reason)
+            jobs = "a job" if number == 1 else f"{number} jobs"
+            say(f"{jobs} died: {reason}" + (f"; log: {log}" if log else ""))
         return []
 
     def slots(self, count: int) -> list[dict[str, str]]:
@@ -98,7 +101,7 @@ class SubmititJob:
         text = log.read_text(errors="replace") if log.exists() else ""
         lines = [line.strip() for line in text.splitlines() if line.strip()]
         last = lines[-1] if lines else "it left no word"
-        return {"state": "died", "reason": f"{last} ({self.job.state.lower()}; {log})"}
+        return {"state": "died", "reason": last, "log": f"{log} ({self.job.state.lower()})"}
 
     def cancel(self) -> None:
         """Ask the queue to end it."""
@@ -115,7 +118,8 @@ class SubmititLauncher(ClusterLauncher):
     extra = "slurm"
 
     def __init__(self, cluster: str, submitit_folder: str | None, **parameters: Any) -> None:
-        self.cluster = self.system = cluster
+        self.cluster = cluster
+        self.system = "this machine" if cluster == "local" else cluster
         self.folder = submitit_folder
         self.parameters = {
             key: OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
@@ -206,7 +210,7 @@ class RayJob:
         except Exception as error:
             lines = [line.strip() for line in str(error).splitlines() if line.strip()]
             last = lines[-1] if lines else "it left no word"
-            return {"state": "died", "reason": f"{type(error).__name__}: {last}"}
+            return {"state": "died", "reason": f"{type(error).__name__}: {last}", "log": ""}
 
     def cancel(self) -> None:
         """End its process, or take it out of the queue."""

@@ -26,7 +26,7 @@ class Job(Protocol):
         ...
 
     def answer(self) -> dict[str, Any]:
-        """Of an ended job: what `execute_reported` said, or the state "died" with the reason."""
+        """Of an ended job: what `execute_reported` said; of a dead one state, reason and log."""
         ...
 
     def cancel(self) -> None:
@@ -121,14 +121,14 @@ class Jobs:
         self.notice = notice
         self.seconds = seconds
         self.stopping = False
-        self.died: list[str] = []
+        self.died: list[dict[str, Any]] = []
         self._free = list(slots)[::-1]
         self._waiting: list[Run] = []
         self._in_hand: list[InHand] = []
         self._deaths: dict[str, tuple[int, int]] = {}  # finished epochs, and deaths since
 
-    def run(self, runs: Iterable[Run]) -> list[str]:
-        """Run all; returns what the jobs died of whose runs they never began, in a line each.
+    def run(self, runs: Iterable[Run]) -> list[dict[str, Any]]:
+        """Run all; returns the answers of the jobs that died before they began their runs.
 
         A run whose job dies in training continues in another job, as in `Pool`. The first Ctrl-C,
         and what makes `Pool` start no further run, takes back the jobs that do not train yet; the
@@ -194,7 +194,7 @@ class Jobs:
         elif not (over := state.state == answer["state"]):
             if time.monotonic() - entry.ended < SHARED_SECONDS:
                 return  # its folder may come later than its answer
-            answer = {"state": "died", "reason": UNSHARED.format(answer["folder"])}
+            answer = {"state": "died", "reason": UNSHARED.format(answer["folder"]), "log": ""}
         self._in_hand.remove(entry)
         self._free.append(entry.slot)
         if over:
@@ -210,7 +210,7 @@ class Jobs:
         elif state == "interrupted":
             self._died(run, answer["reason"])
         else:
-            self.died.append(answer["reason"])
+            self.died.append(dict(answer))
 
     def _died(self, run: Run, how: str) -> None:
         """It is handed out again, unless it kills whoever takes it."""
