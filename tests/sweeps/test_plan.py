@@ -14,9 +14,9 @@ from lossbench.sweeps.plan import Planned, make_plan, quoted
 
 @pytest.fixture
 def plan(tmp_path: Path):
-    def make(*overrides: str, arms: dict | None = None) -> list[Planned]:
+    def make(*overrides: str, arms: dict | None = None, **choices: object) -> list[Planned]:
         parsed = OverridesParser.create().parse_overrides([f"runs_dir={tmp_path}", *overrides])
-        return make_plan(parsed, arms, compose)
+        return make_plan(parsed, arms, compose, **choices)
 
     return make
 
@@ -50,6 +50,135 @@ def test_losses_are_arms_and_seeds_come_first(plan) -> None:
 )
 def test_what_the_loss_does_not_show_is_in_the_label(plan, overrides, arms) -> None:
     assert [arm for arm, _, _ in labels(plan(*overrides))] == arms
+
+
+def test_a_cell_is_whole_before_the_next_begins(plan) -> None:
+    planned = plan("loss=focal,mae", "imbalance=exponential", "imbalance.factor=10,20", "seed=1,0")
+    assert [(seed, cell.split(" | ")[1], arm) for arm, cell, seed in labels(planned)] == [
+        (seed, f"exponential {factor}", arm)
+        for seed in (0, 1)
+        for factor in (10, 20)
+        for arm in ("focal", "mae")
+    ]
+
+
+def values(planned: list[Planned], *paths: str) -> list[tuple]:
+    """The values of ``paths`` in each run, with the seed."""
+    found = []
+    for entry in planned:
+        row = [entry.run.config]
+        for path in paths:
+            value = entry.run.config
+            for key in path.split("."):
+                value = value[key]
+            row.append(value)
+        found.append((*row[1:], entry.run.seed))
+    return found
+
+
+GAMMAS, RATES, FACTORS, BATCHES = (1.0, 2.0, 3.0), (0.1, 0.05, 0.1), (5, 10, 20), (16, 32)
+
+
+def swept(key: str, chosen: tuple) -> str:
+    return f"{key}={','.join(map(str, chosen))}"
+
+
+def test_zipped_keys_are_swept_side_by_side(plan) -> None:
+    planned = plan(
+        "loss=focal", swept("loss.gamma", GAMMAS), swept("optimizer.lr", RATES), "seed=0,1",
+        zips=["loss.gamma", "optimizer.lr"],
+    )  # fmt: skip
+    expected = [(*pair, seed) for seed in (0, 1) for pair in zip(GAMMAS, RATES, strict=True)]
+    assert values(planned, "loss.gamma", "optimizer.lr") == expected
+    assert [arm for arm, _, _ in labels(planned)][:3] == [
+        "focal(gamma=1.0), optimizer.lr=0.1",
+        "focal, optimizer.lr=0.05",
+        "focal(gamma=3.0), optimizer.lr=0.1",
+    ]
+
+
+def test_zips_are_crossed_with_each_other_and_with_what_is_not_zipped(plan) -> None:
+    planned = plan(
+        "loss=focal", "imbalance=exponential", "seed=0", "optimizer.momentum=0.5,0.9",
+        swept("loss.gamma", GAMMAS), swept("optimizer.lr", RATES),
+        swept("imbalance.factor", FACTORS[:2]), swept("data.batch_size", BATCHES),
+        zips=[["loss.gamma", "optimizer.lr"], ["data.batch_size", "imbalance.factor"]],
+    )  # fmt: skip
+    expected = {
+        (gamma, rate, factor, batch, momentum, 0)
+        for gamma, rate in zip(GAMMAS, RATES, strict=True)
+        for factor, batch in zip(FACTORS[:2], BATCHES, strict=True)
+        for momentum in (0.5, 0.9)
+    }
+    paths = ("loss.gamma", "optimizer.lr", "imbalance.factor", "data.batch_size")
+    found = values(planned, *paths, "optimizer.momentum")
+    assert len(found) == len(expected) == 12
+    assert set(found) == expected
+
+
+def test_what_is_zipped_with_a_cell_goes_with_the_cell(plan) -> None:
+    """A learning rate for each imbalance: the arms are the same in both cells."""
+    planned = plan(
+        "imbalance=exponential", "loss=focal,mae", "imbalance.factor=5,10", "optimizer.lr=0.1,0.2",
+        "seed=0", zips=["optimizer.lr", "imbalance.factor"],
+    )  # fmt: skip
+    assert values(planned, "loss.name", "imbalance.factor", "optimizer.lr") == [
+        ("focal", 5, 0.1, 0), ("mae", 5, 0.1, 0), ("focal", 10, 0.2, 0), ("mae", 10, 0.2, 0),
+    ]  # fmt: skip
+    assert [arm for arm, _, _ in labels(planned)] == ["focal", "mae"] * 2
+
+
+def test_equal_rows_of_a_zip_are_one_run(plan) -> None:
+    planned = plan(
+        "loss=focal", "loss.gamma=1,1,2", "optimizer.lr=0.1,0.1,0.1", "seed=0",
+        zips=["loss.gamma", "optimizer.lr"],
+    )  # fmt: skip
+    assert values(planned, "loss.gamma", "optimizer.lr") == [(1, 0.1, 0), (2, 0.1, 0)]
+
+
+def matching(**wanted: object):
+    return lambda run: all(run[key] == value for key, value in wanted.items())
+
+
+def is_focal_above_10(run: dict) -> bool:
+    return run["loss"] == "focal" and run["factor"] in (20, 40)
+
+
+@pytest.mark.parametrize(
+    ("exclude", "left_out"),
+    [
+        ([{"loss": "focal", "imbalance.factor": [20, 40.0]}], is_focal_above_10),
+        (
+            [{"seed": 1}, {"loss": "mae", "seed": 0}],
+            lambda run: run["seed"] or run["loss"] == "mae",
+        ),
+        ([{"arm": "mae", "imbalance": "exponential"}], matching(loss="mae")),
+        ({"imbalance.factor": 1e1, "label_noise": None}, matching(factor=10)),
+    ],
+)
+def test_excluded_combinations_are_left_out(plan, exclude, left_out) -> None:
+    sweep = ("loss=focal,mae", "imbalance=exponential", "imbalance.factor=10,20,40", "seed=0,1")
+    everything = values(plan(*sweep), "loss.name", "imbalance.factor")
+    kept = [
+        row
+        for row in everything
+        if not left_out(dict(zip(("loss", "factor", "seed"), row, strict=True)))
+    ]
+    planned = plan(*sweep, exclude=exclude)
+    assert values(planned, "loss.name", "imbalance.factor") == kept
+    assert 0 < len(kept) < len(everything) == 12
+
+
+def test_a_group_with_variants_is_excluded_by_the_name_of_its_file_too(plan) -> None:
+    sweep = ("model=mlp,wide_resnet", "seed=0")
+    for name in ("wide_resnet", "wide_resnet_16_4"):
+        assert [
+            row[0] for row in values(plan(*sweep, exclude=[{"model": name}]), "model.name")
+        ] == ["mlp"]
+
+
+def test_a_number_of_seeds_counts_from_0(plan) -> None:
+    assert [seed for _, _, seed in labels(plan("loss=focal", "seed=7", seeds=3))] == [0, 1, 2]
 
 
 def test_data_imbalance_model_and_epochs_are_cells(plan) -> None:
@@ -98,6 +227,60 @@ def test_the_overrides_of_a_planned_run_give_that_run(plan) -> None:
 def test_what_cannot_be_planned_is_refused(plan, overrides, arms, message) -> None:
     with pytest.raises(InputError, match=message):
         plan(*overrides, arms=arms)
+
+
+PAIR = ("loss=focal", "loss.gamma=1,2", "optimizer.lr=0.1,0.2", "seed=0,1")
+CELLS = ("imbalance=exponential", "imbalance.factor=10,20", "loss=focal,mae", "seed=0,1")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "choices", "message"),
+    [
+        (PAIR, {"zips": ["loss.gamma", "loss.alpha"]}, "unknown swept key 'loss.alpha'"),
+        (PAIR, {"zips": ["loss.gama", "optimizer.lr"]}, "did you mean 'loss.gamma'"),
+        (PAIR, {"zips": ["loss.gamma"]}, "names fewer than two keys"),
+        (PAIR, {"zips": ["loss.gamma", "loss.gamma"]}, "names fewer than two keys"),
+        (PAIR, {"zips": []}, "names fewer than two keys"),
+        (PAIR, {"zips": "loss.gamma"}, "a list of swept keys"),
+        (PAIR, {"zips": [["loss.gamma", "optimizer.lr"], "seed"]}, "a list of swept keys"),
+        (
+            PAIR,
+            {"zips": [["loss.gamma", "optimizer.lr"], ["loss.gamma", "seed"]]},
+            "loss.gamma is named 2 times",
+        ),
+        (PAIR, {"zips": ["loss.gamma", "seed"]}, "seeds repeat every arm in every cell"),
+        (
+            (*PAIR, "optimizer.lr=0.1,0.2,0.3"),
+            {"zips": ["loss.gamma", "optimizer.lr"]},
+            "loss.gamma has 2, optimizer.lr has 3 values",
+        ),
+        (
+            ("imbalance=exponential", "imbalance.factor=5,5", "optimizer.lr=0.1,0.2"),
+            {"zips": ["imbalance.factor", "optimizer.lr"]},
+            "imbalance.factor=5 stands beside 2 different values",
+        ),
+        (("seeds=1,2",), {}, "seeds=1,2 names several values; seeds has one"),
+        (CELLS, {"exclude": [{"los": "focal"}]}, "unknown config key 'los'; did you mean 'loss'"),
+        (CELLS, {"exclude": [{"imbalance.facto": 10}]}, "key of imbalance 'imbalance.facto'"),
+        (
+            CELLS,
+            {"exclude": [{"loss": "focall"}]},
+            "{loss: focall} leaves nothing out (the sweep has loss: focal, mae)",
+        ),
+        (CELLS, {"exclude": [{"seed": 1}, {"seed": True}]}, "{seed: True} leaves nothing out"),
+        (CELLS, {"exclude": [{"trainer": "cpu"}]}, "trainer has no name to compare"),
+        (CELLS, {"exclude": [{"seed": [0, 1]}]}, "leaves out all 8 runs"),
+        (CELLS, {"exclude": ["focal"]}, "a list of combinations"),
+        (CELLS, {"exclude": [{}]}, "a list of combinations"),
+    ],
+)
+def test_a_zip_or_an_exclusion_that_makes_no_sense_is_refused(
+    plan, overrides, choices, message
+) -> None:
+    with pytest.raises(InputError) as refused:
+        plan(*overrides, **choices)
+    assert message in str(refused.value)
+    assert "\n" not in str(refused.value)
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,8 @@ def interim(comparison: Comparison) -> str:
     return (
         f"This is an interim look: {runs} still to come. The intervals and p are those of one look "
         "at all planned seeds; who looks after each seed and stops where it pleases finds "
-        "differences by chance more often than they say."
+        "differences by chance more often than they say. Runs that will not be trained after all "
+        "are forgotten by removing the study's plan.json."
     )
 
 

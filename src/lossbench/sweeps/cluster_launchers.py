@@ -17,15 +17,13 @@ from pathlib import Path
 from shutil import which
 from typing import Any
 
-from hydra.core.utils import JobReturn
-from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
 from lossbench.config import Config, Run
 from lossbench.errors import InputError
 from lossbench.sweeps.jobs import Job, Jobs, RunJob
-from lossbench.sweeps.launcher import composed_runs
+from lossbench.sweeps.launcher import RunLauncher
 from lossbench.sweeps.pool import Slot
 from lossbench.sweeps.progress import SweepProgress
 from lossbench.sweeps.slots import worker_slots
@@ -39,7 +37,7 @@ GENERIC = (
 NOT_FORWARDED = ("max_num_timeout", "python")
 
 
-class ClusterLauncher(Launcher):
+class ClusterLauncher(RunLauncher):
     """What the launchers of other systems share: the runs, and what the user sees of them."""
 
     seconds = 1.0  # between two looks at the records
@@ -51,19 +49,15 @@ class ClusterLauncher(Launcher):
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
         """Called by Hydra with the composed config; raises `InputError` if the extra is missing."""
-        self.hydra_context = hydra_context
-        self.config = config
+        super().setup(hydra_context=hydra_context, task_function=task_function, config=config)
         if find_spec(self.package) is None:
             raise InputError(
                 f"this launcher needs {self.package}, which is not installed; "
                 f'pip install "lossbench[{self.extra}]", or leave hydra/launcher out'
             )
 
-    def launch(
-        self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
-    ) -> Sequence[JobReturn]:
-        """Run the jobs; what became of them is in their records."""
-        runs = list(composed_runs(self.hydra_context, self.config, job_overrides))
+    def train(self, runs: Sequence[Run]) -> None:
+        """Have ``runs`` done as jobs; says what killed those that never came to their run."""
         slots = self.slots(len(runs))[: len(runs)]
         words = f"{len(slots)} jobs at a time on {self.system}; the first takes a while to begin"
         with SweepProgress(len(runs), len(slots), words) as progress:
@@ -72,7 +66,6 @@ class ClusterLauncher(Launcher):
             log = next(answer["log"] for answer in died if answer["reason"] == reason)
             jobs = "a job" if number == 1 else f"{number} jobs"
             say(f"{jobs} died: {reason}" + (f"; log: {log}" if log else ""))
-        return []
 
     def slots(self, count: int) -> list[dict[str, str]]:
         """A place for each of the jobs that may be submitted at a time; by default as `workers`."""
@@ -231,10 +224,8 @@ class RayLauncher(ClusterLauncher):
         self.ray: Any = None
         self.task: Any = None
 
-    def launch(
-        self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
-    ) -> Sequence[JobReturn]:
-        """Run the jobs on the cluster; raises `InputError` if there is none at the address."""
+    def train(self, runs: Sequence[Run]) -> None:
+        """Have ``runs`` done on the cluster; raises `InputError` if none is at the address."""
         # Ray reads these when it is imported: nothing is reported to anyone, and no task without a
         # GPU has the variable that hides them emptied, of which Ray warns
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -249,7 +240,7 @@ class RayLauncher(ClusterLauncher):
             ) from error
         try:
             self.task = self.ray.remote(**self._resources())(carry_out)
-            return super().launch(job_overrides, initial_job_idx)
+            super().train(runs)
         finally:
             self.ray.shutdown()
 
