@@ -19,10 +19,13 @@ from lossbench.errors import GO_ON
 class SweepProgress:
     """A progress bar over epochs and runs; a context manager, fed by `Pool`'s notices."""
 
-    def __init__(self, runs: int, workers: int) -> None:
+    def __init__(self, runs: int, workers: int, start: str | None = None) -> None:
         self.console = Console(stderr=True, highlight=False, soft_wrap=True)
         self.total = runs
-        self.workers = workers
+        plural = "es" * (workers != 1)
+        self.start = start or (
+            f"starting {workers} worker process{plural}; importing torch takes a while"
+        )
         self.finished = 0
         self.failed = 0
         self._fraction: dict[str, float] = {}  # of the runs in hand
@@ -44,8 +47,7 @@ class SweepProgress:
 
     def __enter__(self) -> SweepProgress:
         self._bar.start()
-        plural = "es" * (self.workers != 1)
-        self._say(f"starting {self.workers} worker process{plural}; importing torch takes a while")
+        self._say(self.start)
         return self
 
     def __exit__(

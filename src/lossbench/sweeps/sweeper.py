@@ -23,10 +23,11 @@ from lossbench.errors import InputError
 from lossbench.records import LockedError, run_state
 from lossbench.records.study import PLAN, planned_folders
 from lossbench.settings import SETTINGS
+from lossbench.sweeps.cluster_launchers import RayLauncher, SubmititLauncher
 from lossbench.sweeps.estimate import estimate
 from lossbench.sweeps.exclusion import read_entries
 from lossbench.sweeps.grid import SWEEP_KEYS, written
-from lossbench.sweeps.launcher import LocalLauncher
+from lossbench.sweeps.launcher import LocalLauncher, RunLauncher
 from lossbench.sweeps.listing import listing
 from lossbench.sweeps.plan import Planned, make_plan, write_plan
 from lossbench.sweeps.summary import given_up, overview, print_summary, say
@@ -53,6 +54,8 @@ class LossbenchSweeper(Sweeper):
         """Called by Hydra with the composed config; chooses the launcher."""
         self.hydra_context = hydra_context
         self.config = config
+        for launcher in (SubmititLauncher, RayLauncher):
+            Plugins.instance().register(launcher)
         self.launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task_function, config=config
         )
@@ -181,6 +184,9 @@ def launch(launcher: Launcher, to_do: list[Planned]) -> None:
     if not to_do:
         return
     try:
+        if isinstance(launcher, RunLauncher):  # ours: composing each once more costs 0.1 s a run
+            launcher.train([entry.run for entry in to_do])
+            return
         jobs = launcher.launch([entry.overrides for entry in to_do], initial_job_idx=0)
     except InputError:
         raise
