@@ -42,7 +42,7 @@ def sealing(records: Sequence[Record]) -> str:
         return f"When the test set was opened is not known: {error}."
     opened = {identity for opening in openings for identity in opening.runs}
     never = sum(not record.sealed and record.identity not in opened for record in done)
-    told = [_opened(opening) for opening in openings]
+    told = [_opened(opening, first=opening is openings[0]) for opening in openings]
     if len(sealed) == len(done):
         told.append("The test set has not been looked at: it is sealed in every run.")
     elif sealed:
@@ -57,7 +57,7 @@ def sealing(records: Sequence[Record]) -> str:
     return " ".join(told)
 
 
-def _opened(opening: Opening) -> str:
+def _opened(opening: Opening, *, first: bool) -> str:
     """When the test set was opened and what was known by then."""
     chosen, runs = opening.selection["declared"], opening.selection["runs"]
     validation = opening.selection["validation"]
@@ -71,7 +71,8 @@ def _opened(opening: Opening) -> str:
         if ahead
         else "no arm was ahead on validation"
     )
+    start = "The test set was sealed until" if first else "More runs were opened at"
     return (
-        f"The test set was sealed until {opening.moment}, when {declared} had been declared; "
+        f"{start} {opening.moment}, when {declared} had been declared; "
         f"{through}{early}, and {leads}."
     )

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from lossbench.arguments import read_settings
 from lossbench.errors import unknown
-from lossbench.records import RunState, run_folders, run_state, studies
+from lossbench.records import RunState, run_folders, run_state, sealed_runs, studies
 from lossbench.records.study import planned_folders
 
 STATES = ("done", "failed", "running", "interrupted", "missing")
@@ -39,9 +39,11 @@ def study_states(study: Path) -> dict[str, RunState]:
 
 
 def counts(states: dict[str, RunState]) -> str:
-    """How many runs are in which state, as in ``3 done, 1 running``."""
+    """How many runs are in which state, as in ``3 done, 1 running; test is sealed in 3``."""
     numbers = Counter(state.state for state in states.values())
-    return ", ".join(f"{numbers[name]} {name}" for name in STATES if numbers[name])
+    told = ", ".join(f"{numbers[name]} {name}" for name in STATES if numbers[name])
+    sealed = len(sealed_runs(state.record for state in states.values() if state.record))
+    return f"{told}; test is sealed in {sealed}" if sealed else told
 
 
 def print_study(study: Path) -> None:

@@ -80,10 +80,11 @@ def _unseal(study: Path, *, partial: bool) -> int:
         return 0
     unfinished = unfinished_runs(study, records)
     if unfinished and not partial:
+        plural, more = "s" * (len(unfinished) > 1), ", ..." * (len(unfinished) > 3)
         raise InputError(
-            f"{study.name} has {len(unfinished)} runs to come ({', '.join(unfinished[:3])}"
-            f"{', ...' * (len(unfinished) > 3)}), and who has looked at the test set chooses with "
-            "it: finish them first, or add partial=true"
+            f"{study.name} has {len(unfinished)} run{plural} to come "
+            f"({', '.join(unfinished[:3])}{more}), which would be an interim look at the test set: "
+            "finish them first, or add partial=true"
         )
     written = {identity for opening in read_openings(study) for identity in opening.runs}
     runs = tuple(record.identity for record in sealed)
@@ -143,7 +144,8 @@ def open_run(folder: Path) -> str:
         drawn = _write_events(record, config, added, test, outputs, arrays, classes)
         metrics = dict(sorted((record.metrics | new).items()))
         replace(record, metrics=metrics, sealed=False).write(folder)
-        results.write_outputs(folder, outputs, head)  # without what it took to open it
+        # without what it took to open the run; a kill before this leaves it there, to no harm
+        results.write_outputs(folder, outputs, head)
     return f"opened, {len(added)} metrics of test{drawn}"
 
 
