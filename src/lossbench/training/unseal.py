@@ -17,6 +17,7 @@ from lossbench.errors import InputError
 from lossbench.records import (
     DamagedRecordError,
     LockedError,
+    LostLockError,
     Record,
     RunLock,
     chosen_study,
@@ -94,7 +95,7 @@ def _unseal(study: Path, *, partial: bool) -> int:
     for record in sealed:
         try:
             print(f"{record.folder.name}: {open_run(record.folder)}", flush=True)
-        except (InputError, LockedError, DamagedRecordError) as error:
+        except (InputError, LockedError, LostLockError, DamagedRecordError) as error:
             failures += 1
             print(f"{record.folder.name}: not opened: {error}")
     print(f"{study.name}: {len(sealed) - failures} of {len(sealed)} sealed runs opened")
@@ -119,7 +120,8 @@ def open_run(folder: Path) -> str:
     from lossbench.training import diagnosis, measuring, results
     from lossbench.training.environment import prepare_process
 
-    with RunLock(folder / LOCK):
+    with RunLock(folder / LOCK) as lock:
+        files.remove_leftovers(folder)
         record = read_record(folder)
         if not record.sealed:
             return "open already"
@@ -128,10 +130,10 @@ def open_run(folder: Path) -> str:
         classes = measuring.Classes.of_record(record)
         try:
             outputs = results.read_outputs(stored, stored["log_prior"])
-            test = _measure(record, config, stored, outputs, classes)
             losses, targets = (stored[f"sealed/train_{name}"] for name in ("losses", "targets"))
         except KeyError as error:
             raise DamagedRecordError(folder, f"outputs.npz lacks {error}") from error
+        test = _measure(record, config, stored, outputs["test"], classes)
         head = results.stored_head(stored)
         posthoc, arrays = results.posthoc(outputs, classes.image_counts, head)
         labels = outputs["test"].targets.numpy()
@@ -139,6 +141,7 @@ def open_run(folder: Path) -> str:
         kind, further = config["model"]["head"], posthoc | found.metrics
         new = results.final_metrics({"test": test}, outputs, classes.counts, kind, further)
         arrays = before | test.arrays | arrays | found.arrays
+        lock.check()
         files.write_arrays(folder / ARRAYS, arrays)
         added = {tag: value for tag, value in new.items() if tag not in record.metrics}
         drawn = _write_events(record, config, added, test, outputs, arrays, classes)
@@ -153,7 +156,7 @@ def _measure(
     record: Record,
     config: dict,
     stored: Mapping[str, np.ndarray],
-    outputs: Mapping[str, Deployed],
+    outputs: Deployed,
     classes: Classes,
 ) -> Measured:
     """Test under the yardstick and under the run's own loss, with the state that it ended in."""
@@ -178,7 +181,7 @@ def _measure(
         except RuntimeError as error:
             told = " ".join(str(error).split())
             raise InputError(f"the loss {record.loss} is not the one trained: {told}") from error
-    test = replace(outputs["test"], head=kept("test"))
+    test = replace(outputs, head=kept("test"))
     try:
         measured = measuring.measure("test", test, loss, classes)
     except ValueError as error:
