@@ -44,6 +44,7 @@ PARTS: dict[str, tuple[str, ...]] = {
 HYDRA = (
     "lossbench.sweeps.sweeper.LossbenchSweeper",
     "lossbench.sweeps.launcher.LocalLauncher",
+    "lossbench.tuning.sweeper.*",
     *("hydra_plugins.*", "hydra._internal.core_plugins.*", "hydra.experimental.callbacks.*"),
 )
 
