@@ -164,7 +164,7 @@ def test_what_was_chosen_is_written_down_before_the_first_run_is_opened(
 ) -> None:
     record = record_of(study)
 
-    def killed(folder: Path) -> str:
+    def killed(folder: Path, allow: object) -> str:
         raise Stopped
 
     with monkeypatch.context() as patched:

@@ -270,7 +270,7 @@ def test_source_of_a_foreign_loss_is_part_of_the_identity(tmp_path: Path, monkey
     monkeypatch.syspath_prepend(tmp_path)
     source = tmp_path / "own_loss_of_test.py"
     source.write_text("def loss(logits, target):\n    return logits.sum()\n")
-    overrides = ("loss=custom", "loss._target_=own_loss_of_test.loss")
+    overrides = ("loss=custom", "loss._target_=own_loss_of_test.loss", "allow=[own_loss_of_test]")
     first = run_of(tmp_path, *overrides).identity
     assert run_of(tmp_path, *overrides).identity == first
     source.write_text("def loss(logits, target):\n    return logits.mean()\n")

@@ -9,12 +9,12 @@ history.csv and TensorBoard stay as they are. Of a sealed run validation alone i
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lossbench.arguments import read_settings
+from lossbench.arguments import modules, read_settings
 from lossbench.errors import InputError
 from lossbench.records import (
     DamagedRecordError,
@@ -41,7 +41,10 @@ def rescore_command(arguments: list[str]) -> int:
 
     A damaged run, such as one without outputs.npz, is named and moved aside, as by every command.
     """
-    settings = read_settings(arguments, {"study": None, "runs_dir": "runs"}, "rescore")
+    settings = read_settings(
+        arguments, {"study": None, "runs_dir": "runs", "allow": None}, "rescore"
+    )
+    allow = modules(settings["allow"])
     study = chosen_study(Path(settings["runs_dir"] or "runs"), settings["study"], "rescore")
     states = {folder: run_state(folder).state for folder in run_folders(study)}
     done = [folder for folder, state in states.items() if state == "done"]
@@ -54,7 +57,7 @@ def rescore_command(arguments: list[str]) -> int:
     failures = 0
     for folder in done:
         try:
-            print(f"{folder.name}: {rescore(folder)}")
+            print(f"{folder.name}: {rescore(folder, allow)}")
         except (InputError, LockedError, DamagedRecordError) as error:
             failures += 1
             print(f"{folder.name}: not rescored: {error}")
@@ -62,7 +65,7 @@ def rescore_command(arguments: list[str]) -> int:
     return 1 if failures or damaged else 0
 
 
-def rescore(folder: Path) -> str:
+def rescore(folder: Path, allow: Sequence[str] = ()) -> str:
     """Rescore the finished run in ``folder``; says in words what changed.
 
     Whatever is written is whole or not at all; where nothing changes, nothing is written. Raises
@@ -73,7 +76,7 @@ def rescore(folder: Path) -> str:
     with RunLock(folder / LOCK):
         record = read_record(folder)
         before, old = record.metrics, record.arrays()
-        found, new, half = recompute(record)
+        found, new, half = recompute(record, allow)
         metrics, arrays = dict(sorted((before | found).items())), old | new
         if any(not _same(old.get(name), array) for name, array in new.items()):
             files.write_arrays(folder / ARRAYS, arrays)
@@ -93,7 +96,7 @@ def _same(before: np.ndarray | None, now: np.ndarray) -> bool:
     return before is not None and np.array_equal(before, now, equal_nan=True)
 
 
-def recompute(record: Record) -> tuple[Metrics, Arrays, bool]:
+def recompute(record: Record, allow: Sequence[str] = ()) -> tuple[Metrics, Arrays, bool]:
     """Metrics and arrays of validation and test from the stored outputs of ``record``.
 
     With them, whether the logits are stored in half precision. Equal to what the run wrote if they
@@ -107,7 +110,9 @@ def recompute(record: Record) -> tuple[Metrics, Arrays, bool]:
     counts, classes = record.class_counts, measuring.Classes.of_record(record)
     try:
         half = stored["logits/test"].dtype.itemsize < 4
-        log_prior = stored["log_prior"] if "log_prior" in stored else loss_prior(config, counts)
+        log_prior = (
+            stored["log_prior"] if "log_prior" in stored else loss_prior(config, counts, allow)
+        )
         outputs = results.read_outputs(stored, log_prior)
     except KeyError as error:
         raise DamagedRecordError(record.folder, f"outputs.npz lacks {error}") from error
@@ -124,16 +129,17 @@ def recompute(record: Record) -> tuple[Metrics, Arrays, bool]:
     return metrics, arrays, half
 
 
-def loss_prior(config: dict, class_counts: list[int]) -> np.ndarray:
+def loss_prior(config: dict, class_counts: list[int], allow: Sequence[str] = ()) -> np.ndarray:
     """The log prior that the outputs of a run answer for, where it was not stored with them."""
     from lossbench.training import objective
 
-    return objective.model_log_prior(final_loss(config, class_counts), class_counts)
+    return objective.model_log_prior(final_loss(config, class_counts, allow), class_counts)
 
 
-def final_loss(config: dict, class_counts: list[int]) -> Callable:
+def final_loss(config: dict, class_counts: list[int], allow: Sequence[str] = ()) -> Callable:
     """The loss of a run in its last epoch, without the state that training gave it.
 
+    ``allow`` is the user's: what a record allows is its writer's, and may have been imported.
     Raises `InputError` if it cannot be made.
     """
     import torch
@@ -142,7 +148,7 @@ def final_loss(config: dict, class_counts: list[int]) -> Callable:
     from lossbench.training import objective
 
     torch.manual_seed(derive_seed(config["seed"], "loss"))
-    loss = objective.build_loss(config["loss"], class_counts)
+    loss = objective.build_loss(config["loss"], class_counts, allow)
     last = config["trainer"]["max_epochs"]
     if hasattr(loss, "set_epoch"):
         loss.set_epoch(last - 1, last)

@@ -92,12 +92,13 @@ class Training:
         self.run = run
         prepare_process(config["trainer"]["threads"])
         self.prepared, settings = prepared_data(config)
-        self.regime = build.build_regime(config["regime"], setting_of(run, self.prepared))
+        allow = config.get("allow")
+        self.regime = build.build_regime(config["regime"], setting_of(run, self.prepared), allow)
         self.data = LossbenchDataModule(self.prepared, settings, run.seed, self.regime.order)
         # the model before the loss: what a loss draws when it is made moves no weight
-        self.model = build.build_model(config["model"], self.prepared, run.seed)
+        self.model = build.build_model(config["model"], self.prepared, run.seed, allow)
         torch.manual_seed(derive_seed(run.seed, "loss"))
-        self.loss = objective.build_loss(config["loss"], self.prepared.class_counts)
+        self.loss = objective.build_loss(config["loss"], self.prepared.class_counts, allow)
         objective.try_out(self.loss, config["loss"], len(self.prepared.class_names))
         # before a file is written: it decodes images, and one that cannot be decoded is bad input
         self.first_batches = first_batches_fingerprint(self.data.train_dataloader())
@@ -105,8 +106,8 @@ class Training:
         self.module = ClassificationModule(
             self.model,
             self.loss,
-            build.build_optimizer(config["optimizer"]),
-            build.build_schedule(config["schedule"]),
+            build.build_optimizer(config["optimizer"], allow),
+            build.build_schedule(config["schedule"], allow),
             run.seed,
             self.regime,
         )

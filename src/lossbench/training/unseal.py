@@ -7,12 +7,12 @@ an open run; no model is needed and nothing is trained. What was declared and kn
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lossbench.arguments import read_settings
+from lossbench.arguments import modules, read_settings
 from lossbench.errors import InputError
 from lossbench.records import (
     DamagedRecordError,
@@ -45,18 +45,20 @@ UNSEALED_EVENTS = ".unsealed"
 def unseal_command(arguments: list[str]) -> int:
     """Open every finished sealed run of a study; 1 if one of them could not be opened.
 
-    Takes study=NAME or NAME, runs_dir=, and partial=true for a study with unfinished runs.
+    Takes study=NAME or NAME, runs_dir=, allow= for losses of one's own, and partial=true for a
+    study with unfinished runs.
     """
     named = [f"study={text}" if "=" not in text else text for text in arguments]
-    defaults = {"study": None, "runs_dir": "runs", "partial": "false"}
+    defaults = {"study": None, "runs_dir": "runs", "allow": None, "partial": "false"}
     settings = read_settings(named, defaults, "unseal")
+    allow = modules(settings["allow"])
     if settings["partial"] not in ("true", "false"):
         raise InputError(f"partial={settings['partial']} is not allowed: true or false")
     study = chosen_study(Path(settings["runs_dir"] or "runs"), settings["study"], "unseal")
     refuse_trials(study)
     try:
         with RunLock(study / f"unsealed.{LOCK}"):
-            return _unseal(study, partial=settings["partial"] == "true")
+            return _unseal(study, allow, partial=settings["partial"] == "true")
     except LockedError as error:
         print(f"{error}; wait for it, or stop it")
         return 1
@@ -71,7 +73,7 @@ def refuse_trials(study: Path) -> None:
         )
 
 
-def _unseal(study: Path, *, partial: bool) -> int:
+def _unseal(study: Path, allow: Sequence[str], *, partial: bool) -> int:
     from lossbench.comparison.opening import opening_of
 
     records = read_study(study)
@@ -94,7 +96,7 @@ def _unseal(study: Path, *, partial: bool) -> int:
     failures = 0
     for record in sealed:
         try:
-            print(f"{record.folder.name}: {open_run(record.folder)}", flush=True)
+            print(f"{record.folder.name}: {open_run(record.folder, allow)}", flush=True)
         except (InputError, LockedError, LostLockError, DamagedRecordError) as error:
             failures += 1
             print(f"{record.folder.name}: not opened: {error}")
@@ -109,7 +111,7 @@ def unfinished_runs(study: Path, records: list[Record]) -> list[str]:
     return [name for name in known if name not in ended]
 
 
-def open_run(folder: Path) -> str:
+def open_run(folder: Path, allow: Sequence[str] = ()) -> str:
     """Measure test of the sealed run in ``folder``; says in words what was found.
 
     Afterwards the folder holds what the run would have left had it not been sealed, bit for bit;
@@ -125,7 +127,8 @@ def open_run(folder: Path) -> str:
         record = read_record(folder)
         if not record.sealed:
             return "open already"
-        config, stored, before = record.config(), record.outputs(), record.arrays()
+        stored, before = record.outputs(), record.arrays()
+        config = record.config() | {"allow": allow}  # the user's: a record may be imported
         prepare_process(config["trainer"]["threads"])
         classes = measuring.Classes.of_record(record)
         try:
@@ -174,7 +177,7 @@ def _measure(
             if name.startswith(start)
         }
 
-    loss = final_loss(config, record.class_counts)
+    loss = final_loss(config, record.class_counts, config["allow"])
     if isinstance(loss, nn.Module):
         try:
             loss.load_state_dict(kept("loss"), assign=True)
