@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from statistics import fmean
@@ -22,15 +22,17 @@ TUNING = Path("tuning") / "tuning.json"
 
 
 def opening_of(
-    records: Sequence[Record], study: Path, runs: tuple[str, ...], unfinished: Sequence[str]
+    records: Sequence[Record],
+    study: Path,
+    runs: tuple[str, ...],
+    unfinished: Sequence[str],
+    made_with: Mapping[str, str | None],
 ) -> Opening:
     """The opening of ``runs``, identities, at this moment, with all that was known before it.
 
     Neither host nor user is written down: a study may be given to others. ``unfinished`` are the
-    folders of runs that are still to come.
+    folders of runs that are still to come; ``made_with`` names commit and version.
     """
-    from lossbench.training.environment import git_commit, versions
-
     found = declared(records)
     metric = found.metric or metrics.PRIMARY
     counts = Counter(record.status for record in records)
@@ -52,8 +54,7 @@ def opening_of(
             },
             "validation": _validation(records, metric),
             "tuned": _tuned(study / TUNING),
-            "git": git_commit(),
-            "lossbench": versions()["lossbench"],
+            **made_with,
         },
     )
 

@@ -75,6 +75,7 @@ def refuse_trials(study: Path) -> None:
 
 def _unseal(study: Path, allow: Sequence[str], *, partial: bool) -> int:
     from lossbench.comparison.opening import opening_of
+    from lossbench.training.environment import git_commit, versions
 
     records = read_study(study)
     sealed = sealed_runs(records)
@@ -92,7 +93,8 @@ def _unseal(study: Path, allow: Sequence[str], *, partial: bool) -> int:
     written = {identity for opening in read_openings(study) for identity in opening.runs}
     runs = tuple(record.identity for record in sealed)
     if not written.issuperset(runs):  # else an opening was cut off, and this goes on with it
-        add_opening(study, opening_of(records, study, runs, unfinished))
+        made_with = {"git": git_commit(), "lossbench": versions()["lossbench"]}
+        add_opening(study, opening_of(records, study, runs, unfinished, made_with))
     failures = 0
     for record in sealed:
         try:
