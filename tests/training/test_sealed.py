@@ -32,7 +32,8 @@ CASES = {
     "focal, half precision": ("loss=focal", "regime=ema", "trainer.precision=64-true"),
     "running counts": ("loss=seesaw", "loss_scale=match_ce", "data.validation_prior=training"),
     "cosine head, no validation": (
-        *("loss=norm_softmax", "model.head=cosine", "regime=drw", "data.validation_per_class=0"),
+        *("loss=norm_softmax", "model.head=cosine", "data.validation_per_class=0"),
+        *("regime=drw", "trainer.max_epochs=2"),
     ),
     "features": ("loss=large_margin_softmax",),
     "learnable temperature": ("loss=temperature_scaled", "loss.learnable=true"),
