@@ -128,6 +128,11 @@ class Run:
         return self.config["seed"]
 
     @property
+    def sealed(self) -> bool:
+        """Whether test outputs are only stored, until `lossbench unseal`."""
+        return self.config.get("test") == "sealed"
+
+    @property
     def loss(self) -> str:
         """The catalogue's key, or the name of a foreign loss."""
         loss = self.config["loss"]

@@ -105,6 +105,9 @@ def test_after_the_opening_it_says_when_and_what_had_been_chosen(study: Path) ->
     content["opened"] = content["opened"][1:]
     (study / "unsealed.json").write_text(json.dumps(content))
     assert "In 14 of 15 runs it was never sealed" in sealing(records)
+    content["opened"][0]["selection"] = {"declared": None}
+    (study / "unsealed.json").write_text(json.dumps(content))
+    assert "2026-11-23 09:00 UTC+01:00, what had been declared by then is not" in sealing(records)
     (study / "unsealed.json").write_text("[]")
     assert "is not known" in sealing(records)
 

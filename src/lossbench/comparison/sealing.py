@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from lossbench.comparison import formats, metrics
 from lossbench.comparison.posthoc import Derived
@@ -59,20 +60,25 @@ def sealing(records: Sequence[Record]) -> str:
 
 def _opened(opening: Opening, *, first: bool) -> str:
     """When the test set was opened and what was known by then."""
-    chosen, runs = opening.selection["declared"], opening.selection["runs"]
-    validation = opening.selection["validation"]
+    start = "The test set was sealed until" if first else "More runs were opened at"
+    try:
+        known = _known(opening.selection)
+    except (KeyError, TypeError, AttributeError, ValueError):  # of another hand or version
+        known = "what had been declared by then is not known"
+    return f"{start} {opening.moment}, {known}."
+
+
+def _known(selection: Mapping[str, Any]) -> str:
+    """What had been declared, how many runs were through, and which arms were ahead."""
+    chosen, runs, validation = (selection[key] for key in ("declared", "runs", "validation"))
     margin = "no margin" if chosen["margin"] is None else f"margin {chosen['margin']:g}"
     declared = f"metric {chosen['metric']}, {margin}, baseline {chosen['baseline']}"
     through = f"{runs['done']} of {runs['planned']} planned runs were finished"
     early = f", {len(runs['unfinished'])} still to come" if runs["unfinished"] else ""
-    ahead = {cell: found["ahead"] for cell, found in validation["cells"].items() if found["ahead"]}
+    ahead = {found["ahead"] for found in validation["cells"].values()} - {None}
     leads = (
-        f"{formats.some(sorted(set(ahead.values())), 4)} had the best mean {validation['metric']}"
+        f"{formats.some(sorted(ahead), 4)} had the best mean {validation['metric']}"
         if ahead
         else "no arm was ahead on validation"
     )
-    start = "The test set was sealed until" if first else "More runs were opened at"
-    return (
-        f"{start} {opening.moment}, when {declared} had been declared; "
-        f"{through}{early}, and {leads}."
-    )
+    return f"when {declared} had been declared; {through}{early}, and {leads}"

@@ -51,8 +51,10 @@ def read_openings(study: Path) -> list[Opening]:
         content = json.loads(path.read_text())
         if content["schema"] != SCHEMA:
             raise ValueError(f"schema {content['schema']}, this lossbench reads {SCHEMA}")
+        for entry in content["opened"]:
+            datetime.fromisoformat(entry["when"])
         return [
-            Opening(str(entry["when"]), tuple(entry["runs"]), dict(entry["selection"]))
+            Opening(entry["when"], tuple(entry["runs"]), dict(entry["selection"]))
             for entry in content["opened"]
         ]
     except FileNotFoundError:

@@ -16,9 +16,9 @@ def seal_notes(runs: Iterable[tuple[Run, Record | None]]) -> list[str]:
     known = list(runs)
     done = [(run, record) for run, record in known if record and record.status == "done"]
     sealed = sum(record.sealed for _, record in done)
-    too_late = sum(is_sealed(run) and not record.sealed for run, record in done)
+    too_late = sum(run.sealed and not record.sealed for run, record in done)
     opening = sum(
-        not (is_sealed(run) or (record and record.sealed))
+        not (run.sealed or (record and record.sealed))
         for run, record in known
         if record is None or record.status != "done"
     )
@@ -34,11 +34,6 @@ def seal_notes(runs: Iterable[tuple[Run, Record | None]]) -> list[str]:
     if too_late:
         notes.append(f"{_runs(too_late)} open: finished without test=sealed, or unsealed since")
     return notes
-
-
-def is_sealed(run: Run) -> bool:
-    """Whether the config of ``run`` asks for a sealed test."""
-    return run.config["test"] == "sealed"
 
 
 def _runs(count: int) -> str:

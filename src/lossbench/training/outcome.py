@@ -102,7 +102,7 @@ def blank_record(run: Run) -> Record:
         seed=run.seed,
         loss=run.loss,
         model=run.model,
-        sealed=run.config.get("test") == "sealed",
+        sealed=run.sealed,
         started=datetime.now(UTC).isoformat(timespec="seconds"),
     )
 

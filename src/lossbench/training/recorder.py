@@ -124,7 +124,7 @@ class Recorder(pl.Callback):
     def open_writer(self) -> None:
         """Open the TensorBoard file and write the history so far into it."""
         self.writer = RunWriter(self.run.folder / TENSORBOARD, replace=True)
-        self.writer.hparams(hparams(self.run), group=group_of(self.run), metrics=HEADLINE)
+        self.writer.hparams(hparams(self.run), group=group_of(self.run), metrics=headline(self.run))
         self.writer.labels(labels(self.run, len(self.data.class_names)))
         self.writer.layout(RUN_LAYOUT)
         for row, wall_time in zip(self.rows, self.times, strict=True):
@@ -260,6 +260,12 @@ class Recorder(pl.Callback):
         self.writer.histogram(
             tag, counts.numpy(), LOG10_LOSS_EDGES, step=epoch, wall_time=wall_time
         )
+
+
+def headline(run: Run) -> tuple[str, ...]:
+    """The metrics of the HParams tab: those of test, after those of validation while it is sealed."""
+    validation = tuple(tag.replace("test/", "val/", 1) for tag in HEADLINE)
+    return validation + HEADLINE if run.sealed else HEADLINE
 
 
 def group_of(run: Run) -> str:

@@ -189,7 +189,7 @@ class Training:
         last = self.run.config["trainer"]["max_epochs"]
         self.module.begin_epoch(last - 1, last, 0)  # a run resumed after its last epoch begins none
         self.module.to(self.trainer.strategy.root_device)
-        sealed = self.run.config["test"] == "sealed"
+        sealed = self.run.sealed
         for split in recorder.loaders:  # a run resumed after its last epoch has measured none
             if split not in recorder.outputs:
                 recorder.collect(split, self.trainer, self.module)
