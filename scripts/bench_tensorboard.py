@@ -79,6 +79,7 @@ def trained(folder: str, classes: int, epochs: int) -> tuple[Recorder, dict[str,
     settings = [
         "data=digits",
         "data._target_=bench_tensorboard.clouds",
+        "allow=[bench_tensorboard,__main__]",
         f"+data.classes={classes}",
     ]
     settings += ["imbalance=exponential", "imbalance.factor=10", "model=mlp"]

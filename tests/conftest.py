@@ -11,6 +11,7 @@ import pytest
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 TINY = ("data=digits", "trainer.max_epochs=4")
+OWN = "allow=[tests]"  # losses, models and regimes of the tests may be named by `_target_`
 TAIL = ("imbalance=exponential", "imbalance.factor=10")
 
 
@@ -36,4 +37,4 @@ def run_of(runs_dir: Path, *overrides: str):
     from lossbench.config import Run
 
     tail = () if any(entry.startswith("imbalance=") for entry in overrides) else TAIL
-    return Run(compose([*TINY, *tail, f"runs_dir={runs_dir}", *overrides]))
+    return Run(compose([*TINY, *tail, OWN, f"runs_dir={runs_dir}", *overrides]))

@@ -18,6 +18,7 @@ from lossbench.config import Config, Run, folder, register_experiments, resolve
 from lossbench.data.configured import prepared_data
 from lossbench.errors import InputError, unknown
 from lossbench.records import run_state
+from lossbench.targets import HYDRA
 
 PLAN_OPTION = "--plan"
 
@@ -40,9 +41,14 @@ def run_application(command: str, arguments: list[str]) -> int:
         sys.argv.append("--multirun")
     single.clear()
     try:
-        hydra.main(config_path=str(folder("configs")), config_name="train")(hydra_task)()
+        configs = str(folder("configs"))
+        hydra.main(configs, "train", execution_whitelist=list(HYDRA))(hydra_task)()
     except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
         raise explain(error) from error
+    except RuntimeError as error:
+        if "Unknown plugin class" not in str(error):
+            raise
+        raise InputError(f"{error}: it is no launcher or sweeper of Hydra's plugins") from error
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else 0
     if not single:

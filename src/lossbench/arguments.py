@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 from lossbench.errors import InputError, unknown
+from lossbench.targets import check_allow
 
 
 def read_settings(
@@ -25,3 +27,14 @@ def read_settings(
             raise unknown(f"key of lossbench {command}", key, defaults)
         settings[key] = None if value == "null" else value
     return settings
+
+
+def modules(given: str | None) -> list[str]:
+    """The modules of ``allow=[my_losses,my_models]``, as a command without Hydra is given them."""
+    if given is None:
+        return []
+    inside = re.fullmatch(r"\[(.*)\]", given)
+    names: object = [name.strip() for name in inside[1].split(",")] if inside else given
+    check_allow(names)
+    assert isinstance(names, list)
+    return names

@@ -128,6 +128,11 @@ class Run:
         return self.config["seed"]
 
     @property
+    def sealed(self) -> bool:
+        """Whether test outputs are only stored, until `lossbench unseal`."""
+        return self.config.get("test") == "sealed"
+
+    @property
     def loss(self) -> str:
         """The catalogue's key, or the name of a foreign loss."""
         loss = self.config["loss"]
@@ -319,6 +324,8 @@ def identity_of(config: Config) -> Config:
     checksums that the content must have are part of the data config and stay.
     """
 
+    allow = config.get("allow")
+
     def prune(group: Config, prefix: str) -> Config:
         kept: Config = {}
         for key, value in group.items():
@@ -329,21 +336,21 @@ def identity_of(config: Config) -> Config:
             if inner != {} or value == {}:  # a group of which nothing is left says nothing
                 kept[key] = inner
         if isinstance(group.get("_target_"), str):
-            source = source_digest(group["_target_"], prefix.rstrip("."))
+            source = source_digest(group["_target_"], prefix.rstrip("."), allow)
             kept |= {"_source_": source} if source else {}
         if prefix == "data." and group.get("archive") and not group.get("checksums"):
-            kept |= _content_of(group)
+            kept |= _content_of(group, allow)
         return kept
 
     return prune(config, "")
 
 
-def _content_of(data: Config) -> Config:
+def _content_of(data: Config, allow: list[str] | None) -> Config:
     """What stands for the locations in the group ``data``: the content of what is read there.
 
     A source whose function has the attribute ``content_digests`` says it itself, by key.
     """
-    source = find(data["_target_"], "data")
+    source = find(data["_target_"], "data", allow)
     if (digests := getattr(source, "content_digests", None)) is not None:
         return dict(call(digests, "data", **data))
     if not isinstance(data["archive"], str):

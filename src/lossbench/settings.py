@@ -9,6 +9,7 @@ from typing import Any
 from lossbench.errors import InputError, unknown
 from lossbench.losses import catalogue
 from lossbench.parameters import Parameter
+from lossbench.targets import check_allow, check_targets
 
 Config = dict[str, Any]
 
@@ -114,6 +115,8 @@ def check(config: Config) -> None:
             raise InputError(f"the {part} config has neither a name nor a _target_")
     if config.get("label_noise") is not None and "_target_" not in config["label_noise"]:
         raise InputError("the label_noise config has no _target_; choose label_noise=symmetric")
+    check_allow(config.get("allow"))
+    check_targets(config)
     check_loss(config)
     check_posthoc(config.get("posthoc"))
 

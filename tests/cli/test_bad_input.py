@@ -90,8 +90,8 @@ BAD = {
     ),
     "custom without target": (f"{TRAIN} loss=custom", "loss._target_"),
     "target": (
-        f"{TRAIN} loss=custom loss._target_=no.such.thing",
-        "no.such.thing cannot be imported",
+        f"{TRAIN} loss=custom loss._target_=torch.nn.NoSuchLoss",
+        "torch.nn.NoSuchLoss cannot be imported",
     ),
     # what the data tells
     "counts too many": (

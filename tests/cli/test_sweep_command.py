@@ -335,6 +335,7 @@ def test_a_sweep_without_a_loss_of_its_own_uses_the_experiments_arms(tmp_path: P
     (own / "experiments").mkdir(parents=True)
     (own / "experiments" / "mine.yaml").write_text(
         "trainer: {max_epochs: 1}\n"
+        "allow: [my_losses]\n"
         "arms:\n"
         "  plain: {loss: cross_entropy}\n"
         "  'focal, hard [5]': {loss: focal, loss.gamma: 5}\n"

@@ -89,8 +89,9 @@ def test_a_bug_in_ones_own_loss_is_one_line_with_its_place(tmp_path: Path) -> No
     where = tmp_path / "work"
     where.mkdir()
     code, said = run_command(
-        "train", "--config-dir", str(own), "loss=custom", "loss._target_=broken.Loss", where=where
-    )
+        "train", "--config-dir", str(own), "loss=custom", "loss._target_=broken.Loss",
+        "allow=[broken]", where=where,
+    )  # fmt: skip
     assert code == 2
     assert said.count("\n") == 1
     assert "ZeroDivisionError: division by zero" in said

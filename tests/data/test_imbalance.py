@@ -276,6 +276,7 @@ def test_ldam_profiles_keep_the_published_images(classes: int, order: str, kind:
             "+data.validation_per_class=0",
             f"+imbalance.factor={factor}",
             f"+data._target_={__name__}.cifar_like",
+            "allow=[tests]",
             f"+data.classes={classes}",
             f"+data.order={order}",
         )

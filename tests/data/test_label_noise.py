@@ -199,7 +199,8 @@ def test_noise_that_cannot_be_is_refused(
     overrides: tuple[str, ...], complaint: str, prepare: Callable
 ) -> None:
     own = {"WRONG": f"{__name__}.wrong_shape", "SHARES": f"{__name__}.no_shares"}
-    given = [re.sub("WRONG|SHARES", lambda name: own[name[0]], entry) for entry in overrides]
+    given = ["allow=[tests]"]
+    given += [re.sub("WRONG|SHARES", lambda name: own[name[0]], entry) for entry in overrides]
     with pytest.raises(InputError, match=complaint) as refused:
         prepare(*given)
     assert "\n" not in str(refused.value)

@@ -29,7 +29,7 @@ from lossbench.records import read_record
 from lossbench.tensorboard.hparams import session_group
 from lossbench.tensorboard.labels import TAG, RunLabels
 from lossbench.tensorboard.layout import RUN_LAYOUT
-from lossbench.training import recorder, results
+from lossbench.training import events
 from lossbench.training.outcome import record_failure
 from lossbench.training.run import execute
 from tests.conftest import run_of
@@ -48,7 +48,7 @@ def test_a_run_leaves_the_whole_record(finished: Run) -> None:
         *("schema", "status", "reason", "study", "arm", "cell", "identity", "seed"),
         *("loss", "model", "origin", "configuration"),
         *("fingerprints", "class_names", "class_counts", "priors", "metrics", "versions", "git"),
-        *("hardware", "started", "seconds", "energy_joules", "notes"),
+        *("hardware", "started", "seconds", "energy_joules", "notes", "sealed"),
     }
     assert record["status"] == "done"
     assert (record["arm"], record["seed"], record["study"]) == ("focal", 3, "default")
@@ -270,7 +270,7 @@ def test_source_of_a_foreign_loss_is_part_of_the_identity(tmp_path: Path, monkey
     monkeypatch.syspath_prepend(tmp_path)
     source = tmp_path / "own_loss_of_test.py"
     source.write_text("def loss(logits, target):\n    return logits.sum()\n")
-    overrides = ("loss=custom", "loss._target_=own_loss_of_test.loss")
+    overrides = ("loss=custom", "loss._target_=own_loss_of_test.loss", "allow=[own_loss_of_test]")
     first = run_of(tmp_path, *overrides).identity
     assert run_of(tmp_path, *overrides).identity == first
     source.write_text("def loss(logits, target):\n    return logits.mean()\n")
@@ -332,8 +332,8 @@ def test_many_classes_leave_tensorboard_the_means_alone(
     make_run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Digits, for once, have more classes than the limits."""
-    monkeypatch.setattr(recorder, "RECALLS_UP_TO", 9)
-    monkeypatch.setattr(results, "CURVES_UP_TO", 9)
+    monkeypatch.setattr(events, "RECALLS_UP_TO", 9)
+    monkeypatch.setattr(events, "CURVES_UP_TO", 9)
     run = make_run("trainer.max_epochs=1")
     execute(run)
     board = EventAccumulator(str(run.folder / "tensorboard"))

@@ -28,7 +28,8 @@ def prepared_data(config: dict[str, Any]) -> tuple[PreparedData, DataSettings]:
     """
     data, imbalance = config["data"], config["imbalance"]
     arguments = targets.arguments_of(data, *DATA_KEYS)
-    dataset = load_dataset(data["_target_"], json.dumps(arguments, sort_keys=True))
+    allow = tuple(config.get("allow") or ())
+    dataset = load_dataset(data["_target_"], json.dumps(arguments, sort_keys=True), allow)
     settings = DataSettings(
         data["batch_size"],
         data["validation_per_class"],
@@ -37,7 +38,7 @@ def prepared_data(config: dict[str, Any]) -> tuple[PreparedData, DataSettings]:
         data.get("workers"),
         data.get("cache_mb"),
     )
-    profile = targets.find(imbalance["_target_"], "imbalance")
+    profile = targets.find(imbalance["_target_"], "imbalance", allow)
     parameters = targets.arguments_of(imbalance, *IMBALANCE_KEYS)
     targets.bind(profile, "imbalance", parameters, "available")
     chosen = ImbalanceSettings(
@@ -45,15 +46,15 @@ def prepared_data(config: dict[str, Any]) -> tuple[PreparedData, DataSettings]:
         imbalance["class_order"],
         imbalance["subset_order"],
     )
-    noise = chosen_noise(config.get("label_noise"))
+    noise = chosen_noise(config.get("label_noise"), allow)
     return prepare(dataset, settings, chosen, config["seed"], noise), settings
 
 
-def chosen_noise(config: dict[str, Any] | None) -> Noise | None:
+def chosen_noise(config: dict[str, Any] | None, allow: tuple[str, ...]) -> Noise | None:
     """The label noise of ``config["label_noise"]``; None where there is none."""
     if config is None:
         return None
-    found = targets.find(config["_target_"], "label_noise")
+    found = targets.find(config["_target_"], "label_noise", allow)
     parameters = targets.arguments_of(config)
     targets.bind(found, "label_noise", parameters, "class_names")
     return partial(targets.call, found, "label_noise", **parameters)
@@ -66,9 +67,11 @@ def notes(config: dict[str, Any], prepared: PreparedData) -> list[str]:
 
 
 @cache
-def load_dataset(target: str, arguments: str) -> Dataset | ImageDataset:
+def load_dataset(
+    target: str, arguments: str, allow: tuple[str, ...] = ()
+) -> Dataset | ImageDataset:
     """The dataset; a worker process reads it once for all its runs."""
-    found = targets.find(target, "data")
+    found = targets.find(target, "data", allow)
     made = targets.call(found, "data", **targets.bind(found, "data", json.loads(arguments)))
     if not isinstance(made, ImageDataset) and not hasattr(made, "select"):
         raise InputError(

@@ -2,6 +2,7 @@
 
 from lossbench.records.lock import LockedError, LostLockError, RunLock, holder_of
 from lossbench.records.record import DamagedRecordError, Record, read_record
+from lossbench.records.sealing import Opening, read_openings, sealed_runs
 from lossbench.records.study import (
     RunState,
     chosen_study,
@@ -15,14 +16,17 @@ __all__ = [
     "DamagedRecordError",
     "LockedError",
     "LostLockError",
+    "Opening",
     "Record",
     "RunLock",
     "RunState",
     "chosen_study",
     "holder_of",
+    "read_openings",
     "read_record",
     "read_study",
     "run_folders",
     "run_state",
+    "sealed_runs",
     "studies",
 ]

@@ -13,7 +13,7 @@ from typing import Any
 
 from lossbench.arguments import read_settings
 from lossbench.errors import unknown
-from lossbench.records import RunState, run_folders, run_state, studies
+from lossbench.records import RunState, run_folders, run_state, sealed_runs, studies
 from lossbench.records.record import finished_epochs
 from lossbench.records.study import planned_folders
 
@@ -53,7 +53,9 @@ def summary(states: dict[str, RunState]) -> str:
     numbers = Counter(state.state for state in states.values())
     words = [f"{numbers[name]} {name}" for name in STATES if numbers[name]]
     left = time_left(states.values())
-    return ", ".join(words if left is None else [*words, f"{duration(left)} left"])
+    told = ", ".join(words if left is None else [*words, f"{duration(left)} left"])
+    sealed = len(sealed_runs(state.record for state in states.values() if state.record))
+    return f"{told}; test is sealed in {sealed}" if sealed else told
 
 
 def time_left(states: Collection[RunState]) -> float | None:

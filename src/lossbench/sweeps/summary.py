@@ -9,6 +9,7 @@ from typing import Any
 
 from lossbench.records.study import PLAN, look
 from lossbench.sweeps.plan import Planned
+from lossbench.sweeps.sealing import seal_notes
 
 
 def overview(
@@ -40,6 +41,8 @@ def overview(
     ):
         if any(values):
             yield f"  {name:7} {'; '.join(dict.fromkeys(values))}"
+    for note in seal_notes((entry.run, entry.state.record) for entry in planned):
+        yield f"  {note}"
 
 
 def print_plan(planned: Sequence[Planned], origins: Sequence[str]) -> None:
@@ -90,7 +93,12 @@ def print_summary(planned: Sequence[Planned], outcomes: Sequence[Mapping[str, An
         say(f"  failed: {folder}: {reason}")
     if not failures and not unfinished:
         place = "" if run.config["runs_dir"] == "runs" else f" runs_dir={run.config['runs_dir']}"
-        say(f"compare them with: lossbench compare study={run.study}{place}")
+        now = [(entry.run, look(entry.run.folder).record) for entry in planned]
+        sealed = any(record.sealed for _, record in now if record)
+        for note in seal_notes(now):
+            say(f"  {note}")
+        on, metric = (" on validation", " metric=val/cls/balanced_accuracy") if sealed else ("", "")
+        say(f"compare them{on} with: lossbench compare study={run.study}{place}{metric}")
     return len(failures) + unfinished
 
 

@@ -55,13 +55,16 @@ class RunWriter:
     if None). As a context manager it closes itself; a ``replace`` that ends in an exception
     before its first flush removes its own unfinished file instead of the older ones.
 
+    ``suffix`` ends the name of the file; ``replace`` is then about files of this suffix alone.
+
     Raises: OSError where the folder cannot be written.
     """
 
-    def __init__(self, folder: Path, *, replace: bool = False) -> None:
+    def __init__(self, folder: Path, *, replace: bool = False, suffix: str = "") -> None:
         self._folder = Path(folder)
-        self._older = set(self._folder.glob(EVENT_FILES)) if replace else set()
-        self._writer = EventFile(self._folder)
+        self._files = f"{EVENT_FILES}{suffix}"
+        self._older = set(self._folder.glob(self._files)) if replace else set()
+        self._writer = EventFile(self._folder, suffix)
 
     def scalars(
         self, values: Mapping[str, float | None], step: int, wall_time: float | None = None
@@ -200,7 +203,7 @@ class RunWriter:
         traceback: TracebackType | None,
     ) -> None:
         if kind is not None and self._older:
-            self._older = set(self._folder.glob(EVENT_FILES)) - self._older
+            self._older = set(self._folder.glob(self._files)) - self._older
         self.close()
 
     def _remove_older(self) -> None:
@@ -233,10 +236,11 @@ class EventFile:
 
     _numbers = itertools.count()
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, suffix: str = "") -> None:
         folder.mkdir(parents=True, exist_ok=True)
         now, host = time.time(), socket.gethostname()
-        name = f"events.out.tfevents.{int(now):010d}.{host}.{os.getpid()}.{next(self._numbers)}"
+        process = f"{os.getpid()}.{next(self._numbers)}{suffix}"
+        name = f"events.out.tfevents.{int(now):010d}.{host}.{process}"
         self._pending = io.BytesIO()
         self._records = RecordWriter(self._pending)
         self._descriptor = os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)

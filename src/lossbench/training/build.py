@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +21,12 @@ from lossbench.errors import InputError
 from lossbench.models import Classifier, build_classifier
 from lossbench.training.regimes import Plain, Setting
 
+Allow = Sequence[str] | None  # modules that the user allows `_target_` to name, see `targets.find`
 
-def build_model(config: Config, prepared: PreparedData, seed: int) -> Classifier:
+
+def build_model(config: Config, prepared: PreparedData, seed: int, allow: Allow = ()) -> Classifier:
     """The backbone that ``config`` names, with its head, initialised from ``seed``."""
-    found = targets.find(config["_target_"], "model")
+    found = targets.find(config["_target_"], "model", allow)
     parameters = targets.bind(found, "model", targets.arguments_of(config, "head"), "input_shape")
 
     def backbone(input_shape: tuple[int, ...]) -> nn.Module:
@@ -40,19 +42,19 @@ def build_model(config: Config, prepared: PreparedData, seed: int) -> Classifier
 
 
 def build_optimizer(
-    config: Config,
+    config: Config, allow: Allow = ()
 ) -> Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]:
     """A function from parameters to the optimiser that ``config`` names."""
-    found = targets.find(config["_target_"], "optimizer")
+    found = targets.find(config["_target_"], "optimizer", allow)
     parameters = targets.bind(found, "optimizer", targets.arguments_of(config), "params")
     weight = nn.Parameter(torch.zeros(1))
     targets.call(found, "optimizer", [weight], **parameters)  # refuses values out of its range
     return lambda weights: found(weights, **parameters)
 
 
-def build_regime(config: Config, setting: Setting) -> Plain:
+def build_regime(config: Config, setting: Setting, allow: Allow = ()) -> Plain:
     """The regime that ``config`` names: a `Plain`, or a subclass of it."""
-    found = targets.find(config["_target_"], "regime")
+    found = targets.find(config["_target_"], "regime", allow)
     parameters = targets.bind(found, "regime", targets.arguments_of(config), "setting")
     made = targets.call(found, "regime", setting, **parameters)
     if not isinstance(made, Plain):
@@ -63,9 +65,9 @@ def build_regime(config: Config, setting: Setting) -> Plain:
     return made
 
 
-def build_schedule(config: Config) -> Callable[[float, int], float]:
+def build_schedule(config: Config, allow: Allow = ()) -> Callable[[float, int], float]:
     """A function from the (fractional) epoch of a stage and its number of epochs to the factor."""
-    found = targets.find(config["_target_"], "schedule")
+    found = targets.find(config["_target_"], "schedule", allow)
     parameters = targets.bind(
         found, "schedule", targets.arguments_of(config), "epoch", "max_epochs"
     )

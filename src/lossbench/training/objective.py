@@ -25,7 +25,7 @@ Parts = Sequence[tuple[Tensor, Tensor]]  # targets (N,) or (N, C), weights (N,) 
 BATCH = 1000  # samples at once of a loss that couples them
 
 
-def build_loss(config: Config, class_counts: ArrayLike) -> Loss:
+def build_loss(config: Config, class_counts: ArrayLike, allow: Sequence[str] | None = ()) -> Loss:
     """The loss that ``config`` names: one of the catalogue, or any callable by `_target_`.
 
     A foreign loss gets ``class_counts`` if its signature has a parameter of that name.
@@ -34,7 +34,7 @@ def build_loss(config: Config, class_counts: ArrayLike) -> Loss:
     parameters = {key: value for key, value in config.items() if key not in ("name", "_target_")}
     if "_target_" not in config:
         return create_loss(config["name"], class_counts=class_counts, **parameters)
-    found = targets.find(config["_target_"], "loss")
+    found = targets.find(config["_target_"], "loss", allow)
     if not isinstance(found, type) and not parameters:
         return found
     given = {}

@@ -102,6 +102,7 @@ def blank_record(run: Run) -> Record:
         seed=run.seed,
         loss=run.loss,
         model=run.model,
+        sealed=run.sealed,
         started=datetime.now(UTC).isoformat(timespec="seconds"),
     )
 

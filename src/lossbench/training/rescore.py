@@ -4,16 +4,17 @@ So a finished study gains the metrics, losses of the catalogue and post-hoc meth
 lossbench has and the one that trained it had not. What does not follow from the outputs of
 validation and test stays as the run wrote it: everything of the training split, the run's own
 objective (its loss may have a state that is not in the outputs) and losses of the features.
-history.csv and TensorBoard stay as they are.
+history.csv and TensorBoard stay as they are. Of a sealed run validation alone is rescored.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lossbench.arguments import read_settings
+from lossbench.arguments import modules, read_settings
 from lossbench.errors import InputError
 from lossbench.records import (
     DamagedRecordError,
@@ -40,7 +41,10 @@ def rescore_command(arguments: list[str]) -> int:
 
     A damaged run, such as one without outputs.npz, is named and moved aside, as by every command.
     """
-    settings = read_settings(arguments, {"study": None, "runs_dir": "runs"}, "rescore")
+    settings = read_settings(
+        arguments, {"study": None, "runs_dir": "runs", "allow": None}, "rescore"
+    )
+    allow = modules(settings["allow"])
     study = chosen_study(Path(settings["runs_dir"] or "runs"), settings["study"], "rescore")
     states = {folder: run_state(folder).state for folder in run_folders(study)}
     done = [folder for folder, state in states.items() if state == "done"]
@@ -53,7 +57,7 @@ def rescore_command(arguments: list[str]) -> int:
     failures = 0
     for folder in done:
         try:
-            print(f"{folder.name}: {rescore(folder)}")
+            print(f"{folder.name}: {rescore(folder, allow)}")
         except (InputError, LockedError, DamagedRecordError) as error:
             failures += 1
             print(f"{folder.name}: not rescored: {error}")
@@ -61,7 +65,7 @@ def rescore_command(arguments: list[str]) -> int:
     return 1 if failures or damaged else 0
 
 
-def rescore(folder: Path) -> str:
+def rescore(folder: Path, allow: Sequence[str] = ()) -> str:
     """Rescore the finished run in ``folder``; says in words what changed.
 
     Whatever is written is whole or not at all; where nothing changes, nothing is written. Raises
@@ -72,7 +76,7 @@ def rescore(folder: Path) -> str:
     with RunLock(folder / LOCK):
         record = read_record(folder)
         before, old = record.metrics, record.arrays()
-        found, new, half = recompute(record)
+        found, new, half = recompute(record, allow)
         metrics, arrays = dict(sorted((before | found).items())), old | new
         if any(not _same(old.get(name), array) for name, array in new.items()):
             files.write_arrays(folder / ARRAYS, arrays)
@@ -92,63 +96,60 @@ def _same(before: np.ndarray | None, now: np.ndarray) -> bool:
     return before is not None and np.array_equal(before, now, equal_nan=True)
 
 
-def recompute(record: Record) -> tuple[Metrics, Arrays, bool]:
+def recompute(record: Record, allow: Sequence[str] = ()) -> tuple[Metrics, Arrays, bool]:
     """Metrics and arrays of validation and test from the stored outputs of ``record``.
 
     With them, whether the logits are stored in half precision. Equal to what the run wrote if they
     are in full.
     """
-    import torch
-
     from lossbench.training import measuring, results
     from lossbench.training.environment import prepare_process
-    from lossbench.training.passes import Outputs
 
     config, stored = record.config(), record.outputs()
     prepare_process(config["trainer"]["threads"])
-    counts, images = record.class_counts, record.image_counts()
+    counts, classes = record.class_counts, measuring.Classes.of_record(record)
     try:
         half = stored["logits/test"].dtype.itemsize < 4
-        log_prior = stored["log_prior"] if "log_prior" in stored else loss_prior(config, counts)
-        measured, outputs = {}, {}
-        for split in ("val", "test"):
-            if f"logits/{split}" not in stored:
-                continue
-            decoded = torch.from_numpy(stored[f"logits/{split}"]).float()
-            raw = stored.get(f"raw_logits/{split}")
-            outputs[split] = Outputs(
-                decoded if raw is None else torch.from_numpy(raw).float(),
-                torch.from_numpy(stored[f"targets/{split}"]),
-                torch.from_numpy(stored[f"ids/{split}"]),
-            )
-            measured[split] = measuring.measure_decoded(
-                *(split, decoded, outputs[split].targets, record.class_names, images, log_prior),
-                detail=True,
-            )
-        head = {
-            name.removeprefix("head/"): value
-            for name, value in stored.items()
-            if name.startswith("head/")
-        }
+        log_prior = (
+            stored["log_prior"] if "log_prior" in stored else loss_prior(config, counts, allow)
+        )
+        outputs = results.read_outputs(stored, log_prior)
     except KeyError as error:
         raise DamagedRecordError(record.folder, f"outputs.npz lacks {error}") from error
-    posthoc, arrays = results.posthoc(measured, outputs, images, head)
+    if record.sealed:
+        del outputs["test"]
+    measured = {
+        split: measuring.measure_decoded(split, output, classes, detail=True)
+        for split, output in outputs.items()
+    }
+    posthoc, arrays = results.posthoc(outputs, classes.image_counts, results.stored_head(stored))
     metrics = results.final_metrics(measured, outputs, counts, config["model"]["head"], posthoc)
     for result in measured.values():
         arrays |= result.arrays
     return metrics, arrays, half
 
 
-def loss_prior(config: dict, class_counts: list[int]) -> np.ndarray:
+def loss_prior(config: dict, class_counts: list[int], allow: Sequence[str] = ()) -> np.ndarray:
     """The log prior that the outputs of a run answer for, where it was not stored with them."""
+    from lossbench.training import objective
+
+    return objective.model_log_prior(final_loss(config, class_counts, allow), class_counts)
+
+
+def final_loss(config: dict, class_counts: list[int], allow: Sequence[str] = ()) -> Callable:
+    """The loss of a run in its last epoch, without the state that training gave it.
+
+    ``allow`` is the user's: what a record allows is its writer's, and may have been imported.
+    Raises `InputError` if it cannot be made.
+    """
     import torch
 
     from lossbench.seeding import derive_seed
     from lossbench.training import objective
 
     torch.manual_seed(derive_seed(config["seed"], "loss"))
-    loss = objective.build_loss(config["loss"], class_counts)
+    loss = objective.build_loss(config["loss"], class_counts, allow)
     last = config["trainer"]["max_epochs"]
     if hasattr(loss, "set_epoch"):
         loss.set_epoch(last - 1, last)
-    return objective.model_log_prior(loss, class_counts)
+    return loss
