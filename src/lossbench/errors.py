@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import errno
 from collections.abc import Iterable
 
 
@@ -26,3 +27,26 @@ def unknown(
     hint = f"; did you mean {near[0]!r}?" if near else ""
     allowed_names = ", ".join(listed) or ", ".join(names) or "none"
     return InputError(f"unknown {kind} {str(value)!r}{hint} (allowed: {allowed_names})")
+
+
+MACHINE_FAULTS = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EROFS: "the file system is mounted read-only",
+    errno.EIO: "the disk cannot be read or written",
+    errno.ESTALE: "the file server has lost the folder",
+}
+
+
+def machine_fault(error: BaseException | None) -> str | None:
+    """What is wrong with the machine, in a line, if that is what ``error`` comes from.
+
+    Looks through the chain of causes: a library that closes a half-written file raises an error of
+    its own about it. None where the machine is not to blame.
+    """
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in MACHINE_FAULTS:
+            where = f" ({error.filename})" if error.filename else ""
+            return f"{MACHINE_FAULTS[error.errno]}{where}"
+        error = error.__cause__ or error.__context__
+    return None

@@ -1,6 +1,6 @@
 """What a run leaves behind: written once, read many times."""
 
-from lossbench.records.lock import LockedError, RunLock, holder_of
+from lossbench.records.lock import LockedError, LostLockError, RunLock, holder_of
 from lossbench.records.record import DamagedRecordError, Record, read_record
 from lossbench.records.study import (
     RunState,
@@ -14,6 +14,7 @@ from lossbench.records.study import (
 __all__ = [
     "DamagedRecordError",
     "LockedError",
+    "LostLockError",
     "Record",
     "RunLock",
     "RunState",

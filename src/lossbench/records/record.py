@@ -181,6 +181,16 @@ def read_record(folder: Path) -> Record:
     return Record(**{"loss": "", "model": ""} | chosen, folder=folder)
 
 
+def finished_epochs(folder: Path) -> int:
+    """The epochs after which the run in ``folder`` continues; 0 if it has no checkpoint."""
+    if not (folder / CHECKPOINT).is_file():
+        return 0
+    try:
+        return max(0, (folder / HISTORY).read_bytes().count(b"\n") - 1)
+    except OSError:
+        return 0
+
+
 def _check_files(folder: Path) -> None:
     for name in (ARRAYS, OUTPUTS):
         if not zipfile.is_zipfile(folder / name):

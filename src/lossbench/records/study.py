@@ -36,7 +36,10 @@ def run_state(folder: Path) -> RunState:
         return RunState("missing")
     except DamagedRecordError as error:
         if holder_of(folder / LOCK) is None:
-            set_aside(folder, str(error))
+            try:
+                set_aside(folder, str(error))
+            except OSError as refused:  # a folder that may only be read
+                log.warning("damaged record: %s; not moved aside: %s", error, refused)
         return RunState("missing")
     holder = holder_of(folder / LOCK)
     if holder is not None:

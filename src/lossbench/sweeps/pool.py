@@ -14,7 +14,7 @@ from typing import Any
 
 from lossbench.config import Run
 from lossbench.records import LockedError
-from lossbench.sweeps.worker import outcome_values, work
+from lossbench.sweeps.worker import work
 from lossbench.training.outcome import record_failure
 
 RETRY_LOCKED_SECONDS = 1.0
@@ -158,8 +158,8 @@ class Pool:
         assert worker.run is not None
         if kind == "epoch":
             self.notice("epoch", worker.run, details)
-        elif kind == "locked":
-            self._retry(worker, details[0])
+        elif details[0]["state"] == "locked":
+            self._retry(worker, details[0]["reason"])
         else:
             self._end(worker, details[0])
 
@@ -175,7 +175,8 @@ class Pool:
         assert run is not None
         self._ended[run.identity] = outcome
         self.notice("ended", run, outcome)
-        if outcome["state"] == "failed" and run.config["on_error"] == "stop":
+        on_error_stop = outcome["state"] == "failed" and run.config["on_error"] == "stop"
+        if on_error_stop or outcome["state"] == "interrupted":
             self.stop_asked = True
 
     def _bury(self, worker: Worker) -> None:
@@ -193,7 +194,7 @@ class Pool:
             except LockedError as error:  # another sweep has taken it over already
                 self._retry(worker, str(error))
             else:
-                self._end(worker, outcome_values(outcome))
+                self._end(worker, {**vars(outcome), "folder": str(outcome.folder)})
 
     def _close(self, patient: bool) -> None:
         for worker in self._workers:

@@ -6,11 +6,12 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from multiprocessing.connection import Connection
 from typing import Any
 
-from lossbench.config import Config, Run
+from lossbench.config import Run
+from lossbench.errors import machine_fault
 
 SHOWN = ("train/running/objective", "val/cls/balanced_accuracy")
 
@@ -19,9 +20,9 @@ def work(connection: Connection, lifeline: Connection) -> None:
     """Serve ``connection``: receive configs, send what happens, stop at None.
 
     Sends ("ready",), then for each run any number of ("epoch", epoch, values) and one
-    ("ended", outcome) or ("locked", reason). ``lifeline`` is never written to: it closes when the
-    parent dies, however it dies, and this process ends with it instead of training on as an
-    orphan that holds the run's lock.
+    ("ended", outcome). ``lifeline`` is never written to: it closes when the parent dies, however it
+    dies, and this process ends with it instead of training on as an orphan that holds the run's
+    lock.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what Ctrl-C means
     multiprocessing.current_process().daemon = False  # which may start processes: for image files
@@ -30,42 +31,44 @@ def work(connection: Connection, lifeline: Connection) -> None:
 
     connection.send(("ready",))
     while (config := connection.recv()) is not None:
-        connection.send(run_one(config, connection))
+        connection.send(("ended", execute_reported(Run(config), told(connection))))
 
 
-def run_one(config: Config, connection: Connection) -> tuple[str, Any]:
-    """Run ``config``; returns ("ended", outcome) or ("locked", reason)."""
-    from lossbench.records import LockedError
+def told(connection: Connection) -> Callable[[int, Mapping[str, float]], None]:
+    """What sends the progress of a run to the parent."""
 
     def progress(epoch: int, row: Mapping[str, float]) -> None:
         connection.send(("epoch", epoch, {key: row[key] for key in SHOWN if key in row}))
 
-    try:
-        return ("ended", execute_reported(Run(config), progress))
-    except LockedError as error:
-        return ("locked", str(error))
+    return progress
 
 
 def execute_reported(run: Run, progress: Any = None) -> dict[str, Any]:
-    """Execute ``run``; whatever goes wrong becomes a failed record. Returns plain values.
+    """Execute ``run`` and say how it ended, as plain values that any launcher can carry.
 
-    Raises only `LockedError`, when another process writes the run.
+    ``state`` is done, failed (recorded with its reason), locked (another process writes the run) or
+    interrupted (the machine is at fault, such as a full disk: the run is as it was and continues
+    when it is started again); with it ``folder``, ``reason`` and ``new``. Raises no `Exception`;
+    what asks the process to stop (KeyboardInterrupt, SystemExit) goes through.
     """
-    from lossbench.records import LockedError
-    from lossbench.training.outcome import record_failure
+    from lossbench.records import LockedError, LostLockError
+    from lossbench.training.outcome import Outcome, record_failure
     from lossbench.training.run import execute, one_line
+
+    def ended(error: Exception) -> Outcome | None:
+        if isinstance(error, LockedError):
+            return Outcome("locked", run.folder, str(error))
+        reason = str(error) if isinstance(error, LostLockError) else machine_fault(error)
+        return None if reason is None else Outcome("interrupted", run.folder, reason)
 
     try:
         outcome = execute(run, progress)
-    except LockedError:
-        raise
     except Exception as error:
-        outcome = record_failure(run, one_line(error))
-    return outcome_values(outcome)
-
-
-def outcome_values(outcome: Any) -> dict[str, Any]:
-    """An `Outcome` as plain values, for any launcher to carry."""
+        try:
+            outcome = ended(error) or record_failure(run, one_line(error))
+        except Exception as unrecorded:
+            reason = f"{one_line(error)}; not recorded: {one_line(unrecorded)}"
+            outcome = ended(unrecorded) or Outcome("interrupted", run.folder, reason)
     return {
         "state": outcome.state,
         "folder": str(outcome.folder),

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import warnings
 from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.plugins.io import TorchCheckpointIO
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -117,7 +121,24 @@ def build_trainer(config: Config, callback: pl.Callback, rank: int = 0) -> pl.Tr
             enable_model_summary=False,
             num_sanity_val_steps=0,
             limit_val_batches=0,
+            plugins=[OneFile()],
         )
+
+
+class OneFile(TorchCheckpointIO):
+    """Writes a checkpoint where it is told to.
+
+    Lightning's own goes by way of the folder for temporary files, which may be another disk, and
+    where a process that is killed leaves it for good.
+    """
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
+    ) -> None:
+        """Write ``checkpoint`` to ``path``; OSError where the disk is full."""
+        content = io.BytesIO()
+        torch.save(checkpoint, content)
+        Path(path).write_bytes(content.getbuffer())
 
 
 def weights_fingerprint(module: nn.Module) -> str:

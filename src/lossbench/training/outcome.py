@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from dataclasses import dataclass, replace
@@ -9,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from lossbench.config import Config, Run
-from lossbench.errors import InputError
+from lossbench.errors import InputError, machine_fault
 from lossbench.records import Record, RunLock, files, run_state
 from lossbench.records.record import (
     ARRAYS,
@@ -27,7 +28,10 @@ from lossbench.records.record import (
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run ended: ``done`` or ``failed``; ``new`` is False if it had ended so before."""
+    """How a run ended: ``done``, ``failed``, or not yet: ``interrupted``, ``locked``.
+
+    ``new`` is False if it had ended so before.
+    """
 
     state: str
     folder: Path
@@ -53,6 +57,8 @@ def make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         writable = os.access(folder, os.W_OK)
     except OSError as error:
+        if error.errno != errno.EROFS and machine_fault(error):
+            raise
         raise InputError(
             f"runs_dir: {folder} cannot be made ({error.strerror}); "
             "choose a folder that can be written with runs_dir=FOLDER"

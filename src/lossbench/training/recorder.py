@@ -85,7 +85,8 @@ class Follower(pl.Callback):
 class Recorder(pl.Callback):
     """Measures each epoch and writes what it measured into the run's folder.
 
-    ``report(epoch, row)``, which the owner may set, is called after each epoch.
+    ``report(epoch, row)``, which the owner may set, is called after each epoch, and ``check()``
+    before a checkpoint takes the place of the one before it; what it raises stops that.
     """
 
     def __init__(self, run: Run, data: LossbenchDataModule) -> None:
@@ -98,6 +99,7 @@ class Recorder(pl.Callback):
         if data.prepared.validation is not None:
             self.loaders["val"] = data.val_dataloader
         self.report: Report = lambda epoch, row: None
+        self.check: Callable[[], None] = lambda: None
         self.rows: list[dict[str, float]] = []
         self.histograms: list[tuple[int, str, torch.Tensor]] = []
         self.times: list[float] = []
@@ -175,7 +177,9 @@ class Recorder(pl.Callback):
         self.rows.append(row)
         self.histograms += histograms
         self.times.append(time.time())
-        files.write_with(self.run.folder / CHECKPOINT, trainer.save_checkpoint)
+        with files.replacing(self.run.folder / CHECKPOINT) as temporary:
+            trainer.save_checkpoint(temporary)
+            self.check()
         files.write_text(self.run.folder / HISTORY, self.history_csv())
         self._write_scalars(row, self.times[-1])
         for _, tag, counts in histograms:

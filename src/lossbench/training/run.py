@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 import traceback
 from collections.abc import Callable, Mapping
 from contextlib import closing
@@ -19,8 +20,9 @@ from lossbench.data.configured import notes, prepared_data
 from lossbench.data.datamodule import LossbenchDataModule
 from lossbench.data.loader import first_batches_fingerprint
 from lossbench.data.preparation import PreparedData
-from lossbench.records import Record, RunLock, files, run_state
-from lossbench.records.record import CHECKPOINT, CONFIG, LOCK, TRACEBACK
+from lossbench.errors import machine_fault
+from lossbench.records import LostLockError, Record, RunLock, files, run_state
+from lossbench.records.record import CHECKPOINT, CONFIG, LOCK, TRACEBACK, finished_epochs
 from lossbench.seeding import derive_seed
 from lossbench.training import build, diagnosis, distributed, objective, results
 from lossbench.training.energy import EnergyMeter
@@ -49,7 +51,8 @@ def execute(run: Run, progress: Progress | None = None) -> Outcome:
 
     ``progress(epoch, row)`` is called before the first epoch, with 0, and after each. A run that
     fails in training is recorded and returned as failed. `InputError` is raised before anything
-    is written, and `LockedError` if another process writes the run.
+    is written, `LockedError` if another process writes the run. Where the machine is at fault (an
+    OSError of `MACHINE_FAULTS`, or `LostLockError`) the error goes out and the run can go on.
     """
     ended = already_ended(run)
     if ended is not None:
@@ -63,11 +66,18 @@ def execute(run: Run, progress: Progress | None = None) -> Outcome:
         files.remove_leftovers(run.folder)
         before = run_state(run.folder).record
         if before is not None and before.status != "running":  # repeated; a running one resumes
-            replace(before, status="running").write(run.folder)  # a kill in between finds no ruin
+            # a kill in between finds no ruin, and no checkpoint that would pass for a new one
+            (run.folder / CHECKPOINT).unlink(missing_ok=True)
+            replace(before, status="running").write(run.folder)
             clear(run.folder)
+        training.recorder.check = lock.check
+        began, before_now = time.monotonic(), finished_epochs(run.folder)
 
         def report(epoch: int, row: Mapping[str, float]) -> None:
-            lock.beat(epoch=epoch, epochs=run.config["trainer"]["max_epochs"])
+            facts: dict[str, float] = {"epoch": max(epoch, before_now)}
+            if epoch > before_now:
+                facts["pace"] = (time.monotonic() - began) / (epoch - before_now)
+            lock.beat(**facts, epochs=run.config["trainer"]["max_epochs"])
             if progress is not None:
                 progress(epoch, row)
 
@@ -131,6 +141,9 @@ class Training:
             self._fit_on_all(readable_checkpoint(folder))
             metrics = self._finish()
         except Exception as error:
+            if machine_fault(error) or isinstance(error, LostLockError):
+                raise  # not the run's fault: it stays `running` and continues from its checkpoint
+            self.recorder.check()
             files.write_text(folder / TRACEBACK, traceback.format_exc())
             self.recorder.close(success=False)
             reason = one_line(error)
@@ -140,6 +153,7 @@ class Training:
         joules = self.recorder.energy.joules()
         said = [*record.notes, *objective.corrected_twice(self.loss, self.regime.log_prior_shift())]
         done = replace(record, status="done", metrics=metrics, notes=said)
+        self.recorder.check()
         replace(done, seconds=seconds, energy_joules=joules).write(folder)
         return Outcome("done", folder)
 
@@ -213,6 +227,7 @@ class Training:
         given = self.prepared.class_counts
         metrics = results.final_metrics(measured, outputs, given, kind, further)
         noise = label_noise.record_arrays(self.prepared)
+        recorder.check()
         results.write_arrays(folder, measured, arrays | found.arrays | noise)
         results.write_outputs(folder, measured, outputs, head)
         if recorder.samples is not None:
@@ -253,6 +268,8 @@ def readable_checkpoint(folder: Path) -> Path | None:
     try:
         torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
+        if machine_fault(error) or isinstance(error, MemoryError):
+            raise
         aside = path.with_suffix(".damaged")
         os.replace(path, aside)
         log.warning("%s cannot be read (%s); moved to %s, starting over", path, error, aside.name)
