@@ -33,7 +33,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -53,8 +53,11 @@ class RankError(RuntimeError):
     """A rank failed; the message names it and what it raised."""
 
 
-class RankKilledError(RankError):
-    """A rank was killed from outside: nothing is known against the run."""
+class RankKilledError(SystemExit):
+    """A rank was killed from outside, and this process ends with it; the message says so.
+
+    Nothing is known against the run: it stays unfinished, as if rank 0 had been killed.
+    """
 
 
 class RanksDifferError(RuntimeError):
@@ -163,12 +166,13 @@ class Seat:
     rank: int
     size: int
     meeting: Path
-    ready: Callable[[], None] = lambda: None
+    ready: Callable[[], None] | None = None
 
     @contextmanager
     def taken(self, device: torch.device) -> Iterator[Ranks]:
         """Join the other ranks, each with its ``device``; afterwards the group is gone again."""
-        self.ready()
+        if self.ready is not None:
+            self.ready()
         on_gpu = device.type == "cuda"
         store = dist.FileStore(str(self.meeting), self.size)
         place = {"rank": self.rank, "world_size": self.size, "store": store, "timeout": JOINING}
@@ -201,8 +205,8 @@ def lead(task: Callable[[Seat], None], size: int, device: torch.device) -> Itera
     """Start the ranks after the first, join them as rank 0, and end them.
 
     Each child calls ``task(seat)``, which can be pickled and takes its seat. An exception in a
-    child ends all ranks and raises `RankError` here, or `RankKilledError` where it could not say
-    why; an exception here ends the children.
+    child ends all ranks and raises `RankError` here, a signal `RankKilledError`; an exception here
+    ends the children.
     """
     with tempfile.TemporaryDirectory(prefix="lossbench-") as folder:
         children = _Children(task, size, Path(folder) / "meeting")
@@ -265,7 +269,7 @@ class _Children:
         """End all ranks as soon as one ends."""
         self._watcher.start()
 
-    def failure(self) -> RankError | None:
+    def failure(self) -> RankError | RankKilledError | None:
         """What ended the first rank that ended; None if all of them live."""
         self._watcher.join(timeout=30)
         said = {place: _last_word(self._connections[place]) for place in self._first}
@@ -296,7 +300,7 @@ class _Children:
         if dist.is_initialized() and dist.get_backend() == "nccl":
             _abort()  # else rank 0 would wait for its GPU
 
-    def _error(self, place: int, said: Any) -> RankError:
+    def _error(self, place: int, said: Any) -> RankError | RankKilledError:
         who = f"rank {place + 1} of {self.size}"
         if isinstance(said, Report):
             error = RankError(f"{who}: {said.line}")
@@ -305,7 +309,10 @@ class _Children:
         self._processes[place].join(timeout=5)
         code = self._processes[place].exitcode
         if code is not None and code < 0:
-            return RankKilledError(f"{who} was killed by signal {-code}")
+            return RankKilledError(
+                f"lossbench: {who} was killed by signal {-code}; the same command goes on from the "
+                "last epoch"
+            )
         return RankError(f"{who} ended with exit code {code}")
 
 
@@ -329,7 +336,7 @@ def _follow(
     multiprocessing.current_process().daemon = False  # which may start processes: for image files
     threading.Thread(target=_end_with, args=(lifeline,), daemon=True).start()
     try:
-        task(Seat(seat.rank, seat.size, seat.meeting, lambda: connection.send(READY)))
+        task(replace(seat, ready=lambda: connection.send(READY)))
     except BaseException as error:
         lines = str(error).strip().splitlines()
         line = f"{type(error).__name__}: {lines[0] if lines else ''}"
