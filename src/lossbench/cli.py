@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 
-from lossbench.errors import InputError
+from lossbench.errors import GO_ON, InputError, machine_fault
+from lossbench.stopping import stopped_by_signals
 
 USAGE = """\
 lossbench: which classification loss is better, by how much, how surely, and where.
@@ -165,16 +167,26 @@ def main(arguments: list[str] | None = None) -> int:
         if command not in HYDRA_COMMANDS and {"-h", "--help"} & set(rest):
             print(next(line for line in USAGE.splitlines() if f"lossbench {command}" in line))
             return 0
-        return COMMANDS[command](rest)
+        if command not in HYDRA_COMMANDS:
+            return COMMANDS[command](rest)
+        with stopped_by_signals():
+            return COMMANDS[command](rest)
     except InputError as error:
         print(f"lossbench: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("lossbench: interrupted; the same command goes on from here", file=sys.stderr)
+        with suppress(OSError):  # the terminal may be gone
+            print("lossbench: interrupted; the same command goes on from here", file=sys.stderr)
         return 130
     except BrokenPipeError:
         sys.stderr.close()
         return 0
+    except OSError as error:
+        fault = machine_fault(error)
+        if fault is None:
+            raise
+        print(f"lossbench: {fault}; {GO_ON}", file=sys.stderr)
+        return 1
 
 
 if __name__ == "__main__":

@@ -37,6 +37,8 @@ MACHINE_FAULTS = {
     errno.ESTALE: "the file server has lost the folder",
 }
 
+GO_ON = "put that right and start the same command again: it goes on where it stopped"
+
 
 def machine_fault(error: BaseException | None) -> str | None:
     """What is wrong with the machine, in a line, if that is what ``error`` comes from.

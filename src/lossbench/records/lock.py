@@ -37,7 +37,7 @@ SETTLE_SECONDS = 0.5
 """Where no operating system's lock decides, the last of several writers at once holds the lock."""
 
 UNSUPPORTED = {errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.ENOSYS}
-"""How a file system says that it has no such locks (NFS and Lustre, as some clusters mount them)."""
+"""How a file system says that it has no such locks, as NFS and Lustre do on some clusters."""
 
 CONTENT_BYTES = 1024  # always the same: written over in one go, and on a full disk too
 
@@ -235,9 +235,9 @@ def _process_exists(process: int) -> bool:
     return True
 
 
-def _age(descriptor: int, folder: Path) -> float:
+def _age(descriptor: int, path: Path) -> float:
     """Seconds since the open file was changed, both times told by the clock of its file system."""
-    probe = folder / f"{TEMPORARY}{os.getpid()}-{secrets.token_hex(4)}-clock"
+    probe = path.parent / f"{TEMPORARY}{os.getpid()}-{secrets.token_hex(4)}-clock"
     try:
         probe.touch()
         os.utime(probe)  # without a time: the file server's own

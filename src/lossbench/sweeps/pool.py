@@ -7,20 +7,25 @@ import os
 import signal
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from multiprocessing import forkserver
 from multiprocessing.connection import wait
 from typing import Any
 
 from lossbench.config import Run
 from lossbench.records import LockedError
+from lossbench.records.record import finished_epochs
+from lossbench.stopping import StopNow
 from lossbench.sweeps.worker import work
 from lossbench.training.outcome import record_failure
 
 RETRY_LOCKED_SECONDS = 1.0
+DEATHS = 3  # of workers in the same epoch of a run: the run is what kills them
 STARTS = 3  # a worker that dies this often before it is ready will not start at all
 
 Notice = Callable[[str, Run | None, Any], None]
+Slot = Mapping[str, str]
 
 
 class WorkerStartError(RuntimeError):
@@ -30,16 +35,19 @@ class WorkerStartError(RuntimeError):
 class Worker:
     """One worker process and the run it has in hand."""
 
-    def __init__(self, threads: int) -> None:
+    def __init__(self, threads: int, slot: Slot) -> None:
+        self.slot = slot
         # forked from a server that has imported torch and Lightning once: a further worker, or
         # the one that replaces a killed one, starts in milliseconds
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(["lossbench.training.run"])
         self.connection, theirs = context.Pipe()
         lifeline, self._lifeline = context.Pipe(duplex=False)
-        self.process = context.Process(target=work, args=(theirs, lifeline), daemon=True)
+        arguments = (theirs, lifeline, dict(slot))
+        self.process = context.Process(target=work, args=arguments, daemon=True)
         with _environment(threads), _ctrl_c_ignored():
-            self.process.start()
+            forkserver.ensure_running()
+        self.process.start()  # waits until the server has imported all that; Ctrl-C ends the wait
         theirs.close()
         lifeline.close()
         self.ready = False
@@ -64,30 +72,43 @@ class Worker:
         """End the process at once."""
         self.process.kill()
         self.process.join()
+        self.cut()
+
+    def cut(self) -> None:
+        """Close the pipes: a process that lives without its server, unseen from here, ends too."""
+        self.connection.close()
+        self._lifeline.close()
 
 
 class Pool:
-    """Runs many runs on ``size`` workers with ``threads`` torch threads each.
+    """Runs many runs with ``threads`` torch threads each, one worker in each of the ``slots``.
 
-    ``notice(kind, run, detail)`` is called with "started", "epoch", "locked", "ended", and with
-    "interrupted" and no run.
+    A slot is what its worker adds to its environment before it touches a GPU; the worker that
+    replaces a dead one takes over its slot.
+
+    ``notice(kind, run, detail)`` is called with "started", "epoch", "locked", "died", "ended", and
+    with "interrupted" and no run.
     """
 
-    def __init__(self, size: int, threads: int, notice: Notice) -> None:
-        self.size = size
+    def __init__(self, slots: Sequence[Slot], threads: int, notice: Notice) -> None:
+        self._free = list(slots)[::-1]  # of which the last is given out next
         self.threads = threads
         self.notice = notice
         self.stop_asked = False
         self._workers: list[Worker] = []
         self._waiting: deque[tuple[float, Run]] = deque()
         self._ended: dict[str, dict[str, Any]] = {}
+        self._deaths: dict[str, tuple[int, int]] = {}  # finished epochs, and deaths since
         self._stillborn = 0
 
     def run(self, runs: Iterable[Run]) -> dict[str, dict[str, Any]]:
         """Run all; returns the outcome of every run that ended, by identity.
 
-        The first Ctrl-C lets the running ones finish, the second stops them; both end in
-        KeyboardInterrupt. A worker that is killed fails its run and is replaced.
+        A run whose worker is killed continues on another one; only after `DEATHS` of them without
+        a further epoch it is recorded as failed. An outcome "interrupted" (the machine is at fault)
+        and, with on_error=stop, "failed" let the running ones finish and start no further one.
+        The first Ctrl-C does so too, the second and `StopNow` end the workers; all of these end in
+        KeyboardInterrupt. Raises `WorkerStartError`, and OSError where the machine is at fault.
         """
         source = iter(runs)
         interrupted = False
@@ -98,10 +119,10 @@ class Pool:
                     if not any(worker.run for worker in self._workers) and not self._waiting:
                         break
                     self._listen()
-                except KeyboardInterrupt:
-                    if interrupted:
+                except KeyboardInterrupt as asked:
+                    again, interrupted, self.stop_asked = interrupted, True, True
+                    if again or isinstance(asked, StopNow):
                         raise
-                    interrupted = self.stop_asked = True
                     self.notice("interrupted", None, None)
         finally:
             self._close(patient=not interrupted)
@@ -121,12 +142,17 @@ class Pool:
                 self.notice("started", run, None)
         if any(worker.run is None for worker in self._workers):
             return  # one that is starting, or has nothing to do
-        while len(self._workers) < self.size:
+        while self._free:
             run = self._next(source)
             if run is None:
                 return
             self._waiting.appendleft((0.0, run))  # for the new worker, once it is ready
-            self._workers.append(Worker(self.threads))
+            try:
+                self._workers.append(Worker(self.threads, self._free[-1]))
+            except EOFError:  # the server was killed while it started
+                self._not_started("the server that they are forked from ended")
+                return
+            self._free.pop()
 
     def _next(self, source: Iterator[Run]) -> Run | None:
         if self.stop_asked:
@@ -181,20 +207,43 @@ class Pool:
 
     def _bury(self, worker: Worker) -> None:
         worker.process.join()
+        worker.cut()
         self._workers.remove(worker)
-        code = worker.process.exitcode
+        self._free.append(worker.slot)
+        code = worker.process.exitcode or 0
+        how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
         if not worker.ready:
-            self._stillborn += 1
-            if self._stillborn >= STARTS:
-                raise WorkerStartError(f"worker processes end with exit code {code} at their start")
+            self._not_started(f"the last one {how}")
         if worker.run is not None:
-            how = f"was killed by signal {-code}" if code and code < 0 else f"exited with {code}"
-            try:
-                outcome = record_failure(worker.run, f"its worker process {how}")
-            except LockedError as error:  # another sweep has taken it over already
-                self._retry(worker, str(error))
-            else:
-                self._end(worker, {**vars(outcome), "folder": str(outcome.folder)})
+            self._died(worker, worker.run, how)
+
+    def _not_started(self, why: str) -> None:
+        self._stillborn += 1
+        if self._stillborn >= STARTS:
+            raise WorkerStartError(f"{STARTS} worker processes in a row did not start: {why}")
+
+    def _died(self, worker: Worker, run: Run, how: str) -> None:
+        """Its run is interrupted and goes on elsewhere, unless it kills whoever takes it."""
+        finished = finished_epochs(run.folder)
+        before, deaths = self._deaths.get(run.identity, (finished, 0))
+        deaths = deaths + 1 if before == finished else 1
+        self._deaths[run.identity] = finished, deaths
+        if deaths < DEATHS:
+            worker.run = None
+            self._waiting.appendleft((0.0, run))
+            self.notice("died", run, f"its worker process {how}; it goes on after epoch {finished}")
+            return
+        where = f"in epoch {finished + 1}"
+        if finished >= run.config["trainer"]["max_epochs"]:
+            where = "after its last epoch"
+        guess = "; out of memory?" if how.endswith("signal 9") else ""
+        reason = f"its worker process {how} for the {DEATHS}rd time {where}{guess}"
+        try:
+            outcome = record_failure(run, reason)
+        except LockedError as error:  # another sweep has taken it over already
+            self._retry(worker, str(error))
+        else:
+            self._end(worker, {**vars(outcome), "folder": str(outcome.folder)})
 
     def _close(self, patient: bool) -> None:
         for worker in self._workers:
@@ -206,6 +255,7 @@ class Pool:
             worker.process.join(timeout=5)
             if worker.process.is_alive():
                 worker.kill()
+            worker.cut()
 
 
 @contextmanager

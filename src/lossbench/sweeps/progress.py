@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from types import TracebackType
 from typing import Any
 
@@ -12,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.text import Text
 
 from lossbench.config import Run
+from lossbench.errors import GO_ON
 
 
 class SweepProgress:
@@ -26,6 +28,7 @@ class SweepProgress:
         self._fraction: dict[str, float] = {}  # of the runs in hand
         self._began: dict[str, float] = {}
         self._said_locked: set[str] = set()
+        self._said_fault = False
         self._start = time.monotonic()
         self._bar = Progress(
             TextColumn("{task.description}"),
@@ -51,7 +54,8 @@ class SweepProgress:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._bar.stop()
+        with suppress(OSError):  # the terminal may be gone
+            self._bar.stop()
 
     def notice(self, kind: str, run: Run | None, detail: Any) -> None:
         """Show what has happened to ``run``: started, epoch, ended; or that Ctrl-C was pressed."""
@@ -59,6 +63,7 @@ class SweepProgress:
             "started": self._started,
             "epoch": self._epoch,
             "locked": self._locked,
+            "died": self._died,
             "ended": self._end,
             "interrupted": self._interrupted,
         }
@@ -72,6 +77,9 @@ class SweepProgress:
         self._fraction[run.identity] = detail[0] / run.config["trainer"]["max_epochs"]
 
     def _end(self, run: Run, outcome: dict[str, Any]) -> None:
+        if outcome["state"] == "interrupted":
+            self._fault(outcome["reason"])
+            return
         self.finished += 1
         self._fraction.pop(run.identity, None)
         seconds = time.monotonic() - self._began.get(run.identity, self._start)
@@ -89,6 +97,14 @@ class SweepProgress:
             self._said_locked.add(run.identity)
             self._say(f"waiting: {reason}")
 
+    def _died(self, run: Run, how: str) -> None:
+        self._say(f"{run.arm} seed {run.seed} ({run.cell}): {how}")
+
+    def _fault(self, reason: str) -> None:
+        if not self._said_fault:  # the others will say the same
+            self._said_fault = True
+            self._say(f"stopping: {reason}; {GO_ON}")
+
     def _interrupted(self, run: Run | None, detail: Any) -> None:
         self._say("stopping: the running ones are finished first; Ctrl-C again stops them now")
 
@@ -101,5 +117,5 @@ class SweepProgress:
         return f"{minutes}:{seconds:02d} left"
 
     def _say(self, line: str) -> None:
-        # Text: a label in brackets is not markup
-        self.console.print(Text(line))
+        with suppress(OSError):  # the terminal may be gone: the sweep goes on
+            self.console.print(Text(line))  # Text: a label in brackets is not markup

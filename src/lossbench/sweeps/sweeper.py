@@ -8,6 +8,7 @@ from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
+from hydra.core.utils import JobStatus
 from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
@@ -15,8 +16,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from lossbench.config import Config, Run, resolve
 from lossbench.errors import InputError
+from lossbench.records import run_state
 from lossbench.sweeps.plan import Planned, make_plan, write_plan
-from lossbench.sweeps.summary import print_plan, print_summary
+from lossbench.sweeps.summary import print_plan, print_summary, say
 
 
 class LossbenchSweeper(Sweeper):
@@ -59,8 +61,8 @@ class LossbenchSweeper(Sweeper):
         print_plan(planned, origins)
         write_plan(study, planned)
         to_do = [entry for entry in planned if entry.to_do]
-        results = self.launcher.launch([entry.overrides for entry in to_do], initial_job_idx=0)
-        outcomes = [result.return_value for result in results]
+        launch(self.launcher, to_do)
+        outcomes = [outcome_of(entry) for entry in to_do]
         failed = print_summary(planned, outcomes)
         if failed:
             sys.exit(1)
@@ -84,6 +86,44 @@ class LossbenchSweeper(Sweeper):
             return resolve(loader.load_sweep_config(master, given))
 
         return make_plan(overrides, arms, compose)  # type: ignore[arg-type]
+
+
+def launch(launcher: Launcher, to_do: list[Planned]) -> None:
+    """Have ``to_do`` run; what the launcher or a job of it raises is said in a line.
+
+    What became of the runs stands in their records, whatever a launcher returns or raises.
+    """
+    if not to_do:
+        return
+    try:
+        jobs = launcher.launch([entry.overrides for entry in to_do], initial_job_idx=0)
+    except InputError:
+        raise
+    except Exception as error:
+        say(f"the launcher gave up: {in_a_line(error)}")
+        return
+    raised = [job._return_value for job in jobs if job.status == JobStatus.FAILED]
+    for reason in dict.fromkeys(map(in_a_line, raised)):
+        say(f"a job died: {reason}")
+
+
+def outcome_of(entry: Planned) -> dict[str, Any]:
+    """How a planned run ended, as its record says; ``new`` is False if this sweep ended nothing.
+
+    ``state`` is done, failed, running (another process has it), interrupted or missing. A record
+    that is still the one from before the sweep says nothing about this sweep: interrupted.
+    """
+    now = run_state(entry.run.folder)
+    new = now.record != entry.state.record
+    state = now.state if new or now.state not in ("done", "failed") else "interrupted"
+    reason = now.record.reason if now.record else None
+    return {"state": state, "folder": str(entry.run.folder), "reason": reason, "new": new}
+
+
+def in_a_line(error: BaseException) -> str:
+    """The type and the last line of what ``error`` says: the cause, where it holds a traceback."""
+    lines = str(error).strip().splitlines() or [""]
+    return f"{type(error).__name__}: {lines[-1].strip()}"
 
 
 def check_data(planned: list[Planned]) -> list[str]:

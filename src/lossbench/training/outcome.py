@@ -81,6 +81,7 @@ def record_failure(run: Run, reason: str) -> Outcome:
     """Record ``run`` as failed for a reason that its own process could not write down."""
     make_folder(run.folder)
     with RunLock(run.folder / LOCK):
+        files.remove_leftovers(run.folder)
         before = run_state(run.folder).record
         if before is not None and before.status == "done":
             return Outcome("done", run.folder)  # it died after its last word was written

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from rich.console import Console
 
 from lossbench.config import Run
-from lossbench.records import LockedError, read_record
+from lossbench.errors import GO_ON
+from lossbench.records import LockedError, LostLockError, read_record
 from lossbench.training.run import execute
 
 SHOWN = {
@@ -41,6 +42,9 @@ def train(run: Run) -> int:
         outcome = execute(run, progress)
     except LockedError as error:
         console.print(f"lossbench: {error}; wait for it, or stop it")
+        return 1
+    except LostLockError as error:
+        console.print(f"lossbench: {error}; {GO_ON}")
         return 1
     if outcome.state == "failed":
         console.print(f"lossbench: the run failed: {outcome.reason} ({outcome.folder})")
