@@ -103,7 +103,9 @@ class Ranks:
         flat = torch.cat([gradient.flatten() for gradient in gradients])
         _all_reduce(flat)
         flat /= self.size
-        for parameter, mean in zip(learning, flat.split([p.numel() for p in learning]), strict=True):
+        for parameter, mean in zip(
+            learning, flat.split([p.numel() for p in learning]), strict=True
+        ):
             if parameter.grad is not None:
                 parameter.grad.copy_(mean.view_as(parameter))
 
