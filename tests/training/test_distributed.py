@@ -107,8 +107,9 @@ def test_a_run_begun_by_one_process_goes_on_by_two(tmp_path: Path) -> None:
     assert one.metrics.keys() == two.metrics.keys()
     for tag, value in one.metrics.items():
         # a vector fitted on 100 validation images has a flat optimum
-        if "/posthoc_vector/" not in tag:
-            assert two.metrics[tag] == pytest.approx(value, rel=1e-5, abs=1e-6), tag
+        if value is None or "/posthoc_vector/" not in tag:
+            expected = None if value is None else pytest.approx(value, rel=1e-5, abs=1e-6)
+            assert two.metrics[tag] == expected, tag
 
 
 def test_what_a_rank_raises_is_the_reason_of_the_failure(make_run) -> None:
@@ -170,7 +171,7 @@ def test_what_cannot_be_shared_is_refused(overrides, said: str, tmp_path: Path) 
 def test_more_devices_than_there_are_gpus_are_refused(make_run, monkeypatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    with pytest.raises(InputError, match="trainer.devices=2: there is 1 GPU here; use"):
+    with pytest.raises(InputError, match="there is 1 GPU here; use trainer"):
         execute(make_run("trainer=gpu", TWO))
 
 

@@ -176,12 +176,16 @@ class Seat:
         if self.ready is not None:
             self.ready()
         on_gpu = device.type == "cuda"
-        store = dist.FileStore(str(self.meeting), self.size)
-        place = {"rank": self.rank, "world_size": self.size, "store": store, "timeout": JOINING}
-        place |= {"backend": "nccl", "device_id": device} if on_gpu else {"backend": "gloo"}
         try:
             with _loopback(), _lost_ranks():
-                dist.init_process_group(**place)
+                dist.init_process_group(
+                    "nccl" if on_gpu else "gloo",
+                    device_id=device if on_gpu else None,
+                    rank=self.rank,
+                    world_size=self.size,
+                    store=dist.FileStore(str(self.meeting), self.size),
+                    timeout=JOINING,
+                )
             _set_timeout(WAITING, dist.group.WORLD)
             yield Ranks(self.rank, self.size)
         except BaseException:
@@ -290,7 +294,7 @@ class _Children:
                 process.join()
 
     def _watch(self) -> None:
-        sentinels = [process.sentinel for process in self._processes]
+        sentinels: list[Any] = [process.sentinel for process in self._processes]
         while not wait(sentinels, timeout=0.2):
             if self._over.is_set():
                 return
