@@ -88,7 +88,7 @@ class Ranks:
         The gradient with respect to ``part`` is its part of that of the whole, times ``size``:
         `average_gradients` divides by that again.
         """
-        gathered: Tensor = _Gather.apply(part, self, count)  # type: ignore[no-untyped-call]
+        gathered: Tensor = _Gather.apply(part, self, count)
         return gathered
 
     def average_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
@@ -157,7 +157,7 @@ def _lost_ranks() -> Iterator[None]:
 
 
 def _hash(tensor: Tensor) -> int:
-    data = tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy()
+    data = tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
     return int.from_bytes(hashlib.sha256(data).digest()[:8], "big", signed=True)
 
 
