@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +24,6 @@ from lossbench.records import (
     run_state,
     studies,
 )
-from lossbench.records.lock import EXPIRES_SECONDS
 
 HOLD = """
 import sys, time
@@ -122,20 +119,6 @@ def test_one_process_holds_a_lock_and_a_dead_one_does_not(tmp_path: Path) -> Non
     with RunLock(path):
         assert holder_of(path)["process"] == os.getpid()  # type: ignore[index]
     assert not path.exists()
-
-
-@pytest.mark.parametrize("age", [0, EXPIRES_SECONDS + 1])
-def test_a_lock_of_another_host_is_believed_until_it_expires(tmp_path: Path, age: float) -> None:
-    path = tmp_path / "lock"
-    path.write_text(json.dumps({"host": "elsewhere", "process": 7, "time": time.time() - age}))
-    if age == 0:
-        with pytest.raises(LockedError, match="process 7 on elsewhere"):
-            RunLock(path).acquire()
-        assert holder_of(path) is not None
-    else:
-        assert holder_of(path) is None
-        with RunLock(path):
-            assert holder_of(path)["process"] == os.getpid()  # type: ignore[index]
 
 
 DAMAGES = {

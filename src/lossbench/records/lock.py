@@ -162,7 +162,9 @@ class RunLock:
             if _read_path(self.path).get("token") == self.token:
                 os.pwrite(self._descriptor, self._content(), 0)
         except OSError as error:
-            log.debug("no sign of life in %s: %s", self.path, error)
+            log.debug("%s cannot be written: %s", self.path, error)
+            with contextlib.suppress(OSError):
+                os.utime(self._descriptor)  # which alone is a sign of life, and needs no room
 
     def _content(self) -> bytes:
         who = {"host": socket.gethostname(), "process": os.getpid(), "token": self.token}

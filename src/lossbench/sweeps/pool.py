@@ -237,7 +237,7 @@ class Pool:
         if finished >= run.config["trainer"]["max_epochs"]:
             where = "after its last epoch"
         guess = "; out of memory?" if how.endswith("signal 9") else ""
-        reason = f"its worker process {how} for the {DEATHS}rd time {where}{guess}"
+        reason = f"its worker process {how} three times {where}{guess}"
         try:
             outcome = record_failure(run, reason)
         except LockedError as error:  # another sweep has taken it over already

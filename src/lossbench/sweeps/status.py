@@ -1,14 +1,20 @@
-"""`lossbench status`: what lies in the runs folder, in numbers."""
+"""`lossbench status`: what lies in the runs folder, in numbers.
+
+It reads records and locks and asks no process, so it may be asked on any machine that sees the
+folder, also where it may only read.
+"""
 
 from __future__ import annotations
 
-import time
 from collections import Counter
+from collections.abc import Collection, Mapping
 from pathlib import Path
+from typing import Any
 
 from lossbench.arguments import read_settings
 from lossbench.errors import unknown
 from lossbench.records import RunState, run_folders, run_state, studies
+from lossbench.records.record import finished_epochs
 from lossbench.records.study import planned_folders
 
 STATES = ("done", "failed", "running", "interrupted", "missing")
@@ -28,7 +34,7 @@ def status_command(arguments: list[str]) -> int:
         print(f"no studies in {runs_dir}; `lossbench train` or `lossbench sweep` makes one")
     else:
         for path in found:
-            print(f"{path.name:30} {counts(study_states(path))}")
+            print(f"{path.name:30} {summary(study_states(path))}")
     return 0
 
 
@@ -38,30 +44,70 @@ def study_states(study: Path) -> dict[str, RunState]:
     return {name: run_state(study / name) for name in names}
 
 
-def counts(states: dict[str, RunState]) -> str:
-    """How many runs are in which state, as in ``3 done, 1 running``."""
+def summary(states: dict[str, RunState]) -> str:
+    """How many runs are in which state, and the time left, as in ``3 done, 1 running, 2:10 left``.
+
+    The time is told while runs are running of which at least one has finished an epoch; for those
+    that wait, once a run is done. A rough one: it takes the runs to be alike.
+    """
     numbers = Counter(state.state for state in states.values())
-    return ", ".join(f"{numbers[name]} {name}" for name in STATES if numbers[name])
+    words = [f"{numbers[name]} {name}" for name in STATES if numbers[name]]
+    left = time_left(states.values())
+    return ", ".join(words if left is None else [*words, f"{duration(left)} left"])
+
+
+def time_left(states: Collection[RunState]) -> float | None:
+    """Seconds until the study is done with as many runs at once as now; None if it cannot be told.
+
+    A run that waits takes what finished ones took on average.
+    """
+    running = [state.holder for state in states if state.state == "running" and state.holder]
+    rest = [run_left(holder) for holder in running]
+    known = [seconds for seconds in rest if seconds is not None]
+    if not known:
+        return None
+    of_running = sum(known) / len(known) * len(rest)
+    waiting = sum(state.state in ("interrupted", "missing") for state in states)
+    took = [state.record.seconds for state in states if state.state == "done" and state.record]
+    if not waiting:
+        return max(known)
+    return (of_running + waiting * sum(took) / len(took)) / len(rest) if took else None
+
+
+def run_left(holder: Mapping[str, Any]) -> float | None:
+    """Seconds that the run in hand still takes, from the pace of its epochs."""
+    if "pace" not in holder:
+        return None
+    return float(holder["pace"]) * (holder["epochs"] - holder["epoch"])
 
 
 def print_study(study: Path) -> None:
     """A summary line, then a line for every run that is not done."""
     states = study_states(study)
-    print(f"{study.name}: {counts(states)}")
+    print(f"{study.name}: {summary(states)}")
     for name, state in states.items():
         if state.state != "done":
-            print(f"  {state.state:12} {name}{detail(state)}")
+            print(f"  {state.state:12} {name}{detail(study / name, state)}")
 
 
-def detail(state: RunState) -> str:
-    """Who runs it and how far it is, or why it failed."""
+def detail(folder: Path, state: RunState) -> str:
+    """Who runs it, how far it is and how long it takes; where it continues; or why it failed."""
     if state.state == "failed" and state.record is not None:
         return f": {state.record.reason}"
-    if state.state != "running" or state.holder is None:
+    if state.state == "interrupted":
+        epochs = finished_epochs(folder)
+        return f": continues after epoch {epochs}" if epochs else ": starts over"
+    if state.holder is None:
         return ""
     holder = state.holder
     words = f": process {holder.get('process')} on {holder.get('host')}"
     if "epoch" in holder:
-        since = time.time() - float(holder["time"])
-        words += f", epoch {holder['epoch']} of {holder['epochs']}, {since:.0f} s ago"
-    return words
+        words += f", epoch {holder['epoch']} of {holder['epochs']}"
+    left = run_left(holder)
+    return words if left is None else f"{words}, {duration(left)} left"
+
+
+def duration(seconds: float) -> str:
+    """``seconds`` as minutes and seconds, or hours and minutes from an hour on."""
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes}:{rest:02d}" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import io
+import itertools
 import math
+import os
+import socket
 import sys
 import time
 import types
@@ -17,7 +21,7 @@ from tensorboard.plugins.histogram import metadata as histogram_metadata
 from tensorboard.plugins.image import metadata as image_metadata
 from tensorboard.plugins.pr_curve import metadata as pr_curve_metadata
 from tensorboard.plugins.text.summary_v2 import text_pb
-from tensorboard.summary.writer.event_file_writer import EventFileWriter
+from tensorboard.summary.writer.record_writer import RecordWriter
 from tensorboard.util.tensor_util import make_tensor_proto
 
 from lossbench.errors import InputError
@@ -57,7 +61,7 @@ class RunWriter:
     def __init__(self, folder: Path, *, replace: bool = False) -> None:
         self._folder = Path(folder)
         self._older = set(self._folder.glob(EVENT_FILES)) if replace else set()
-        self._writer = EventFileWriter(str(folder))
+        self._writer = EventFile(self._folder)
 
     def scalars(
         self, values: Mapping[str, float | None], step: int, wall_time: float | None = None
@@ -217,4 +221,46 @@ class RunWriter:
 
     def _add(self, summary: Summary, step: int, wall_time: float | None) -> None:
         wall_time = time.time() if wall_time is None else wall_time
-        self._writer.add_event(Event(wall_time=wall_time, step=step, summary=summary))
+        self._writer.add(Event(wall_time=wall_time, step=step, summary=summary))
+
+
+class EventFile:
+    """One new event file in ``folder``, written when it is flushed.
+
+    tensorboard's own `EventFileWriter` writes in a thread, in which a full disk is a traceback on
+    the terminal, and goes on after half an event. Here `flush` raises the OSError.
+    """
+
+    _numbers = itertools.count()
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        now, host = time.time(), socket.gethostname()
+        name = f"events.out.tfevents.{int(now):010d}.{host}.{os.getpid()}.{next(self._numbers)}"
+        self._pending = io.BytesIO()
+        self._records = RecordWriter(self._pending)
+        self._descriptor = os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        self._closed = False
+        self.add(Event(wall_time=now, file_version="brain.Event:2"))
+
+    def add(self, event: Event) -> None:
+        """Keep ``event`` for the next `flush`."""
+        self._records.write(event.SerializeToString())
+
+    def flush(self) -> None:
+        """Write what was kept."""
+        content = memoryview(self._pending.getvalue())
+        self._pending.seek(0)
+        self._pending.truncate()
+        while content:
+            content = content[os.write(self._descriptor, content) :]
+
+    def close(self) -> None:
+        """Flush and close; a second call does nothing."""
+        if not self._closed:
+            self._closed = True
+            try:
+                self.flush()
+                os.fsync(self._descriptor)
+            finally:
+                os.close(self._descriptor)

@@ -140,7 +140,9 @@ class Recorder(pl.Callback):
         self.open_writer()
 
     def open_writer(self) -> None:
-        """Open the TensorBoard file and write the history so far into it."""
+        """Open the TensorBoard file; write the history so far into it, and history.csv again."""
+        if self.rows:  # an interruption between the checkpoint and history.csv left it a row short
+            files.write_text(self.run.folder / HISTORY, self.history_csv())
         self.writer = RunWriter(self.run.folder / TENSORBOARD, replace=True)
         self.writer.hparams(hparams(self.run), group=group_of(self.run), metrics=HEADLINE)
         self.writer.labels(labels(self.run, len(self.data.class_names)))
