@@ -119,6 +119,12 @@ def check(config: Config) -> None:
     check_targets(config)
     check_loss(config)
     check_posthoc(config.get("posthoc"))
+    devices, batch = config["trainer"]["devices"], config["data"]["batch_size"]
+    if devices > batch:
+        raise InputError(
+            f"trainer.devices={devices} is not allowed with data.batch_size={batch}: they share "
+            "each batch; use fewer"
+        )
 
 
 def check_posthoc(methods: Any) -> None:

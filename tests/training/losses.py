@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
+
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 from torch.nn import functional
 
 
@@ -124,4 +127,39 @@ class DecodesWithoutGradient(nn.Module):
         return logits.round(decimals=3)
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        return functional.cross_entropy(logits, target)
+
+
+class LearnsAndDraws(nn.Module):
+    """Cross-entropy of logits with noise, times a temperature that is learned."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(()))
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        noise = torch.randn_like(logits) if self.training else 0
+        return functional.cross_entropy(self.scale * logits + noise, target)
+
+
+def _on_rank_1() -> bool:
+    return distributed.is_initialized() and distributed.get_rank() == 1
+
+
+def raising_on_rank_1(logits: Tensor, target: Tensor) -> Tensor:
+    """Cross-entropy with a bug that only the second of several processes meets."""
+    if _on_rank_1():
+        raise ZeroDivisionError("no such luck")
+    return functional.cross_entropy(logits, target)
+
+
+class KilledOnRank1(nn.Module):
+    """Cross-entropy in which the second of several processes is killed in the third epoch."""
+
+    def set_epoch(self, epoch: int, max_epochs: int) -> None:
+        self.epoch = epoch
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        if _on_rank_1() and self.epoch == 2:
+            os.kill(os.getpid(), signal.SIGKILL)
         return functional.cross_entropy(logits, target)

@@ -185,12 +185,13 @@ class Seesaw(Loss):
         self.register_buffer("seen", torch.zeros(0, dtype=torch.int64))
 
     def observe(self, target: Tensor, classes: int, kept: Tensor | None) -> None:
-        """Count the batch's targets, over all processes."""
+        """Count the batch's targets, over all processes that have parts of it."""
         if not len(self.seen):
             self.seen.resize_(classes).zero_()
         each = torch.ones_like(target) if kept is None else kept.long()
         batch = torch.zeros_like(self.seen).scatter_add_(0, target, each)
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
+        parallel = torch.distributed.is_available() and torch.distributed.is_initialized()
+        if parallel and not self.whole_batches:
             torch.distributed.all_reduce(batch)
         self.seen += batch
 

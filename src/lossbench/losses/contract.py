@@ -40,7 +40,8 @@ class Loss(nn.Module):
     buffer, all else as python values. A subclass names its ``key`` and defines `per_sample`; it may
     define `prepare`, `class_weight`, `batch_penalty`, `observe`, `deployed` and `log_prior_shift`.
     Every one-dimensional buffer has an entry per class, and its length is checked against the
-    logits. All state is in persistent buffers.
+    logits. All state is in persistent buffers, and in data-parallel training the same on every
+    process; ``whole_batches`` says that each process is given the whole batch, not its part of it.
 
     Raises `InputError` for bad parameters, class counts, shapes, dtypes and target values. On CUDA
     and under torch.compile a bad target value is an assertion on the device, which nothing waits
@@ -49,6 +50,7 @@ class Loss(nn.Module):
 
     key: ClassVar[str]
     normalizer: str = "batch"  # of a loss without class weights
+    whole_batches: bool = False
     class_counts: Tensor
     epoch: Tensor
     max_epochs: Tensor

@@ -13,6 +13,7 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from lossbench import targets
 from lossbench.config import Config
@@ -74,18 +75,45 @@ def build_schedule(config: Config, allow: Allow = ()) -> Callable[[float, int], 
     return lambda epoch, max_epochs: found(epoch, max_epochs, **parameters)
 
 
-def build_trainer(config: Config, callback: pl.Callback) -> pl.Trainer:
-    """Lightning's trainer, with everything off that our own callback does."""
+def share_batch_norm(model: nn.Module, on_gpu: bool) -> None:
+    """Let every BatchNorm of ``model`` take its statistics over the batches of all ranks.
+
+    Raises `InputError` where that cannot be: on the CPU, where torch has no `SyncBatchNorm`, and
+    for another class than torch's own. Statistics of each share would be another training.
+    """
+    norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
+    kinds = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+    foreign = [type(norm).__name__ for norm in norms if type(norm) not in kinds]
+    if norms and (foreign or not on_gpu):
+        where = f"{foreign[0]}" if foreign else "BatchNorm on the CPU"
+        raise InputError(
+            f"trainer.devices above 1 is not possible with {where}: it cannot be computed over all "
+            "parts of a batch; use trainer.devices=1, or a model without it, such as model=mlp"
+        )
+    nn.SyncBatchNorm.convert_sync_batchnorm(model)
+
+
+def build_trainer(config: Config, callback: pl.Callback, rank: int = 0) -> pl.Trainer:
+    """Lightning's trainer, with everything off that our own callback does.
+
+    Of several GPUs it takes the one with the number ``rank``.
+    """
     if config["accelerator"] == "gpu" and not torch.cuda.is_available():
         raise InputError("trainer.accelerator=gpu: there is no GPU here; use trainer=cpu or auto")
     cpu = config["accelerator"] == "cpu" or not torch.cuda.is_available()
+    found = 0 if cpu else torch.cuda.device_count()
+    if not cpu and config["devices"] > found:
+        raise InputError(
+            f"trainer.devices={config['devices']}: there {'is' if found == 1 else 'are'} {found} "
+            f"GPU{'s' * (found != 1)} here; use trainer.devices={found}"
+        )
     if config["precision"] == "16-mixed" and cpu:
         raise InputError("trainer.precision=16-mixed needs a GPU; on a CPU use bf16-mixed")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return pl.Trainer(
             accelerator=config["accelerator"],
-            devices=1,
+            devices=1 if cpu else [rank],
             precision=config["precision"],
             max_epochs=config["max_epochs"],
             callbacks=[callback],

@@ -13,15 +13,15 @@ import torch
 
 
 class EnergyMeter:
-    """The energy of ``device`` since the meter was made; None where nobody can tell.
+    """The energy of all ``devices`` since the meter was made; None where nobody can tell.
 
     Nobody can on a CPU, without nvidia-ml-py (the extra ``energy``), without an NVIDIA driver and
     on devices without the counter.
     """
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self, *devices: torch.device) -> None:
         self._before: float | None = 0.0
-        self._count = _counter(device)
+        self._counters = [_counter(device) for device in devices]
         self._start = self._count()
 
     def resume(self, joules: float | None) -> None:
@@ -34,6 +34,10 @@ class EnergyMeter:
         if self._before is None or self._start is None or now is None or now < self._start:
             return None  # the counter begins again when the driver is loaded again
         return self._before + now - self._start
+
+    def _count(self) -> float | None:
+        counts = [counter() for counter in self._counters]
+        return None if None in counts else sum(count for count in counts if count is not None)
 
 
 def _counter(device: torch.device) -> Callable[[], float | None]:

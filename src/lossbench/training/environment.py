@@ -53,12 +53,13 @@ def git_commit() -> str | None:
     return described.stdout.strip() or None
 
 
-def hardware(device: torch.device) -> dict[str, Any]:
-    """What the run was computed on."""
-    return {
+def hardware(device: torch.device, devices: int) -> dict[str, Any]:
+    """What the run was computed on; ``devices`` are named where there are several."""
+    found = {
         "platform": platform.platform(),
         "machine": platform.machine(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
     }
+    return found | ({"devices": devices} if devices > 1 else {})

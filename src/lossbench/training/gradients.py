@@ -112,7 +112,7 @@ def matched_scale(
     trial = copy.deepcopy(module).to(device).train()
     plugin.convert_module(trial)
     trial.begin_epoch(0, trainer.max_epochs or 1, MOST_BATCHES)
-    with _kept_generators(derive_seed(module.seed, "loss_scale")), torch.enable_grad():
+    with kept_generators(derive_seed(module.seed, "loss_scale")), torch.enable_grad():
         for place, batch in enumerate(islice(batches, MOST_BATCHES)):
             images, targets, ids = (tensor.to(device) for tensor in batch)
             with plugin.forward_context():
@@ -130,7 +130,7 @@ def matched_scale(
 
 
 @contextmanager
-def _kept_generators(seed: int) -> Iterator[None]:
+def kept_generators(seed: int) -> Iterator[None]:
     """Run with all global generators at ``seed``; put them back."""
     python, numpy = random.getstate(), np.random.get_state()
     devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()

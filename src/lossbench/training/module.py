@@ -16,7 +16,13 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from lossbench.models import Classifier
 from lossbench.seeding import derive_seed
 from lossbench.training import objective
-from lossbench.training.gradients import GradientSize, seed_generators, watched_batches
+from lossbench.training.distributed import Ranks
+from lossbench.training.gradients import (
+    GradientSize,
+    kept_generators,
+    seed_generators,
+    watched_batches,
+)
 from lossbench.training.mixture import Mixture, Targets
 from lossbench.training.passes import Outputs, collect, outputs_of
 from lossbench.training.regimes import Plain
@@ -68,6 +74,7 @@ class ClassificationModule(pl.LightningModule):
     on bit for bit. ``schedule(epoch, epochs)`` is the factor on the learning rate at a (fractional)
     epoch of a stage with so many epochs. ``loss_scale`` multiplies what is minimised; what is
     measured is the loss itself, without it. What ``regime`` changes, and when, is said there.
+    With ``ranks`` the model sees its share of each batch, and all else the whole batch.
     """
 
     def __init__(
@@ -90,6 +97,7 @@ class ClassificationModule(pl.LightningModule):
         if regime.ema_decay is not None:
             self.average = AveragedModel(model, use_buffers=True).requires_grad_(False)
         self.loss_scale: float | None = None
+        self.ranks: Ranks | None = None
         self.needs_features = objective.needs_features(loss)
         self.running = Running()
 
@@ -140,7 +148,7 @@ class ClassificationModule(pl.LightningModule):
     def training_step(self, batch: tuple[Tensor, Tensor, Tensor], batch_idx: int) -> Tensor:
         """The loss of one batch of (images, targets, sample ids)."""
         images, targets = self.regime.mix(batch[0], batch[1], batch_idx)
-        logits, head = outputs_of(self.model, images, self.needs_features)
+        logits, head = self.batch_outputs(images, batch_idx)
         loss = self.regime.objective(self.loss, logits, targets, **head)
         self.running.logits.append(logits.detach())
         self.running.targets.append(targets)
@@ -153,6 +161,26 @@ class ClassificationModule(pl.LightningModule):
             self.running.gradients.watch(loss, logits, known, decode)
         return loss if self.loss_scale is None else loss * self.loss_scale
 
+    def batch_outputs(self, images: Tensor, batch: int) -> tuple[Tensor, dict[str, Tensor]]:
+        """The outputs for the whole batch, each rank's part computed by that rank.
+
+        What the model draws comes from a seed of the rank: shares of different sizes would move the
+        global generators by different amounts, and what the loss draws must be the same everywhere.
+        """
+        if self.ranks is None:
+            return outputs_of(self.model, images, self.needs_features)
+        count, ranks = len(images), self.ranks
+        with kept_generators(derive_seed(self.seed, "rank", ranks.rank, self.current_epoch, batch)):
+            part = images[ranks.share(count)]
+            logits, head = outputs_of(self.model, part, self.needs_features)
+        gathered = {"features": ranks.gather(head["features"], count)} if head else {}
+        return ranks.gather(logits, count), head | gathered
+
+    def on_after_backward(self) -> None:
+        """Make one gradient of those of all ranks."""
+        if self.ranks is not None:
+            self.ranks.average_gradients(self.parameters())
+
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Take the step's weights into the average."""
         if self.average is not None:
@@ -161,6 +189,11 @@ class ClassificationModule(pl.LightningModule):
             decay = min(self.regime.ema_decay, (1 + steps) / (10 + steps))
             self.average.multi_avg_fn = get_ema_multi_avg_fn(decay)
             self.average.update_parameters(self.model)
+
+    def require_equal_ranks(self) -> None:
+        """Raise `RanksDifferError` if the ranks have drifted apart."""
+        if self.ranks is not None:
+            self.ranks.require_equal(self)
 
     def end_epoch(self) -> dict[str, float]:
         """After the last epoch, let the regime finish the model; returns what it chose."""

@@ -33,7 +33,9 @@ def build_loss(config: Config, class_counts: ArrayLike, allow: Sequence[str] | N
     """
     parameters = {key: value for key, value in config.items() if key not in ("name", "_target_")}
     if "_target_" not in config:
-        return create_loss(config["name"], class_counts=class_counts, **parameters)
+        loss = create_loss(config["name"], class_counts=class_counts, **parameters)
+        loss.whole_batches = True  # on several ranks too, see `training.distributed`
+        return loss
     found = targets.find(config["_target_"], "loss", allow)
     if not isinstance(found, type) and not parameters:
         return found

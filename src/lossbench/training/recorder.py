@@ -63,6 +63,14 @@ def train_pass_epochs(max_epochs: int) -> set[int]:
     return {round(epoch) for epoch in np.geomspace(1, max_epochs, 6)}
 
 
+class Follower(pl.Callback):
+    """What the ranks after the first do at the end of an epoch: see that they agree with rank 0."""
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        assert isinstance(pl_module, ClassificationModule)
+        pl_module.require_equal_ranks()
+
+
 class Recorder(pl.Callback):
     """Measures each epoch and writes what it measured into the run's folder.
 
@@ -144,6 +152,7 @@ class Recorder(pl.Callback):
             "learning_rate": trainer.optimizers[0].param_groups[0]["lr"],
         }
         row |= self._running(pl_module, epoch)
+        pl_module.require_equal_ranks()
         row |= pl_module.end_epoch()
         splits = ["val"] if "val" in self.loaders else []
         if self.samples is not None or epoch in train_pass_epochs(trainer.max_epochs or epoch):

@@ -9,11 +9,12 @@ import traceback
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
 
-from lossbench.config import Run
+from lossbench.config import Config, Run
 from lossbench.data import label_noise
 from lossbench.data.configured import notes, prepared_data
 from lossbench.data.datamodule import LossbenchDataModule
@@ -23,7 +24,7 @@ from lossbench.errors import machine_fault
 from lossbench.records import LostLockError, Record, RunLock, files, run_state
 from lossbench.records.record import CHECKPOINT, CONFIG, LOCK, TRACEBACK, finished_epochs
 from lossbench.seeding import derive_seed
-from lossbench.training import build, diagnosis, objective, results
+from lossbench.training import build, diagnosis, distributed, objective, results
 from lossbench.training.energy import EnergyMeter
 from lossbench.training.environment import git_commit, hardware, prepare_process, versions
 from lossbench.training.gradients import matched_scale
@@ -37,7 +38,7 @@ from lossbench.training.outcome import (
     dump,
     make_folder,
 )
-from lossbench.training.recorder import Recorder
+from lossbench.training.recorder import Follower, Recorder
 from lossbench.training.regimes import Setting
 
 log = logging.getLogger("lossbench")
@@ -85,9 +86,12 @@ def execute(run: Run, progress: Progress | None = None) -> Outcome:
 
 
 class Training:
-    """One run, built from its config; building raises `InputError` and writes nothing."""
+    """One run, built from its config; building raises `InputError` and writes nothing.
 
-    def __init__(self, run: Run) -> None:
+    ``rank`` is 0 but for the further ranks of a run on several devices, which record nothing.
+    """
+
+    def __init__(self, run: Run, rank: int = 0) -> None:
         config = run.config
         self.run = run
         prepare_process(config["trainer"]["threads"])
@@ -112,8 +116,15 @@ class Training:
             self.regime,
         )
         self.recorder = Recorder(run, self.data)
-        self.trainer = build.build_trainer(config["trainer"], self.recorder)
-        self.recorder.energy = EnergyMeter(self.trainer.strategy.root_device)
+        callback = Follower() if rank else self.recorder
+        self.trainer = build.build_trainer(config["trainer"], callback, rank)
+        self.device = self.trainer.strategy.root_device
+        self.size: int = config["trainer"]["devices"]
+        on_gpu = self.device.type == "cuda"
+        if self.size > 1:
+            build.share_batch_norm(self.model, on_gpu)
+        devices = [torch.device("cuda", i) for i in range(self.size)] if on_gpu else [self.device]
+        self.recorder.energy = EnergyMeter(*devices)
 
     def train_and_record(self, report: Progress) -> Outcome:
         """Train from the start or the checkpoint; leave a record that is done or failed."""
@@ -129,7 +140,7 @@ class Training:
                 self.module.loss_scale = matched_scale(
                     self.module, self.data.train_dataloader(), self.trainer, self.run.loss
                 )
-            self._fit(readable_checkpoint(folder))
+            self._fit_on_all(readable_checkpoint(folder))
             metrics = self._finish()
         except Exception as error:
             if machine_fault(error) or isinstance(error, LostLockError):
@@ -165,10 +176,23 @@ class Training:
             },
             versions=versions(),
             git=git_commit(),
-            hardware=hardware(self.trainer.strategy.root_device),
+            hardware=hardware(self.device, self.size),
             origin=prepared.origin,
             notes=notes(self.run.config, prepared),
         )
+
+    def _fit_on_all(self, checkpoint: Path | None) -> None:
+        if self.size == 1:
+            return self._fit(checkpoint)
+        task = partial(follow, self.run.config, checkpoint, self.module.loss_scale)
+        with distributed.lead(task, self.size, self.device) as self.module.ranks:
+            self._fit(checkpoint)
+        return None
+
+    def follow(self, checkpoint: Path | None, seat: distributed.Seat) -> None:
+        """Train as one of the further ranks."""
+        with seat.taken(self.device) as self.module.ranks:
+            self._fit(checkpoint)
 
     def _fit(self, checkpoint: Path | None) -> None:
         try:
@@ -188,7 +212,7 @@ class Training:
         recorder, folder = self.recorder, self.run.folder
         last = self.run.config["trainer"]["max_epochs"]
         self.module.begin_epoch(last - 1, last, 0)  # a run resumed after its last epoch begins none
-        self.module.to(self.trainer.strategy.root_device)
+        self.module.to(self.device)
         sealed = self.run.sealed
         for split in recorder.loaders:  # a run resumed after its last epoch has measured none
             if split not in recorder.outputs:
@@ -225,6 +249,16 @@ def kept_sealed(run: Run) -> Run:
     before = run_state(run.folder).record
     sealed = before is not None and before.sealed
     return Run(run.config | {"test": "sealed"}) if sealed else run
+
+
+def follow(
+    config: Config, checkpoint: Path | None, loss_scale: float | None, seat: distributed.Seat
+) -> None:
+    """Train the run of ``config`` as the rank of ``seat``, beside rank 0, which records it."""
+    training = Training(Run(config), seat.rank)
+    training.module.loss_scale = loss_scale
+    with closing(training.data):
+        training.follow(checkpoint, seat)
 
 
 def setting_of(run: Run, prepared: PreparedData) -> Setting:
