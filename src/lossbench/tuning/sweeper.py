@@ -1,0 +1,210 @@
+"""The search as a sweeper of Hydra: the same launchers run it, and the records are its state."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from hydra.core.object_type import ObjectType
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import OmegaConf
+
+from lossbench.comparison.metrics import facts
+from lossbench.config import Config, Run, resolve
+from lossbench.data.configured import prepared_data
+from lossbench.errors import InputError
+from lossbench.records import LockedError, RunLock
+from lossbench.records.record import LOCK
+from lossbench.sweeps.plan import Planned, split_overrides, write_plan
+from lossbench.sweeps.summary import print_plan, print_summary, say
+from lossbench.sweeps.sweeper import LossbenchSweeper, check_data, check_writable
+from lossbench.tuning import tuned_config
+from lossbench.tuning.command import Settings
+from lossbench.tuning.result import as_json, check_others, print_result, write_result
+from lossbench.tuning.search import FOLDER, Trial, TunedArm, best, choose_arms, judged, trial_of
+
+
+class TuneSweeper(LossbenchSweeper):
+    """Draws the trials, launches their runs, tells Optuna, then trains defaults and winners."""
+
+    def __init__(
+        self, params: dict[str, Any] | None = None, **settings: Any
+    ) -> None:
+        super().__init__(params)
+        arms = settings.pop("arms")
+        self.settings = Settings(arms=None if arms is None else list(arms), **settings)
+
+    def sweep(self, arguments: list[str]) -> Any:
+        """Tune as ``arguments`` say; exits with 1 if not every run could be ended."""
+        try:
+            arms = self.arms(arguments)
+        except InputError:
+            raise
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise InputError(f"the tuning cannot be composed: {error}") from error
+        if any(prepared_data(arm.config)[0].validation is None for arm in arms):
+            raise InputError(
+                "tuning chooses on the validation set, and there is none; "
+                "give data.validation_per_class=N"
+            )
+        folder = Path(arms[0].config["runs_dir"]) / Run(arms[0].config).study / FOLDER
+        check_others(folder, arms, self.settings, prior(arms[0].config))
+        check_writable(folder)
+        try:
+            with RunLock(folder / LOCK):
+                code = self.tune(arms, folder)
+        except LockedError as error:
+            say(f"lossbench: {error}; wait for it, or stop it")
+            code = 1
+        if code:
+            sys.exit(code)
+
+    def arms(self, arguments: list[str]) -> list[TunedArm]:
+        """The arms that are tuned, checked; writes nothing."""
+        assert self.config is not None
+        assert self.hydra_context is not None
+        master, loader = self.config, self.hydra_context.config_loader
+        base = base_overrides(self.params, arguments, loader)
+        listed: Any = OmegaConf.to_container(master.arms) if master.arms else {}
+
+        def compose(given: list[str]) -> tuple[Config, Mapping[str, str]]:
+            composed: Any = loader.load_sweep_config(master, given)
+            return resolve(composed), dict(composed.hydra.runtime.choices)
+
+        losses = loader.get_group_options("loss", ObjectType.CONFIG)
+        sources = master.hydra.runtime.config_sources
+        own = [Path(source.path) for source in sources if source.provider == "command-line"]
+        return choose_arms(
+            self.settings.arms, listed, losses, base, compose, own[0] if own else None
+        )
+
+    def tune(self, arms: list[TunedArm], folder: Path) -> int:
+        """Search, write what was found, train the winners; returns the exit code."""
+        found = self.search(arms, folder)
+        if found is None:
+            return 1
+        settings, seeds = self.settings, self.settings.final_seeds
+        direction = facts(settings.objective).higher_is_better
+        chosen = {arm.name: best(found[arm.name], direction) for arm in arms}
+        result = as_json(arms, found, chosen, settings, prior(arms[0].config))
+        write_result(folder, result, arms)
+        for arm in arms:
+            tuned_config.write(folder, arm, chosen[arm.name], result)
+        final = []
+        for seed in seeds:
+            for arm in arms:
+                final.append(arm.run({}, seed, arm.label))
+                winner = chosen[arm.name]
+                if winner is not None and winner.number > 0:
+                    final.append(arm.run(winner.parameters, seed, f"{arm.label} (tuned)"))
+        print_plan(final, [])
+        failed = print_summary(final, self.launch(final))
+        print_result(arms, found, chosen, settings.objective)
+        return 1 if failed else 0
+
+    def search(self, arms: list[TunedArm], folder: Path) -> dict[str, list[Trial]] | None:
+        """Every trial of every arm, with its value; None if some could not be ended."""
+        from lossbench.tuning.store import ArmStudy, open_storage
+
+        settings = self.settings
+        storage = open_storage(settings.storage, folder / "optuna.log")
+        direction = facts(settings.objective).higher_is_better
+        studies = {
+            arm.name: ArmStudy(
+                storage,
+                f"{Run(arm.config).study}/{arm.name}",
+                space=arm.space,
+                defaults=arm.defaults,
+                sampler=settings.sampler,
+                tune_seed=settings.tune_seed,
+                higher_is_better=direction,
+                setup=setup(arm, settings),
+            )
+            for arm in arms
+        }
+        for study in studies.values():
+            study.open()
+        print_search(arms, settings, folder)
+        numbers = range(settings.budget)
+        # an adaptive sampler needs the values of the trials before
+        batches = [[number] for number in numbers] if settings.sampler == "tpe" else [numbers]
+        found: dict[str, list[Trial]] = {arm.name: [] for arm in arms}
+        for batch in batches:
+            trials = [
+                (arm, trial_of(arm, studies[arm.name], number, settings.seeds_of_trials))
+                for number in batch
+                for arm in arms
+            ]
+            self.launch([entry for _, trial in trials for entry in trial.planned])
+            for arm, trial in trials:
+                known = judged(trial, settings.objective)
+                if known is None:
+                    say("not every trial has ended; the same command goes on from here")
+                    return None
+                studies[arm.name].tell(known.number, known.value)
+                found[arm.name].append(known)
+        return found
+
+    def launch(self, planned: list[Planned]) -> list[Any]:
+        """Train what is not done of ``planned``; returns the outcomes."""
+        assert self.launcher is not None
+        check_data(planned)
+        write_plan(planned[0].run.folder.parent, planned)
+        to_do = [entry.overrides for entry in planned if entry.to_do]
+        results = self.launcher.launch(to_do, initial_job_idx=0)
+        return [result.return_value for result in results]
+
+
+def base_overrides(params: Mapping[str, Any], arguments: list[str], loader: Any) -> list[str]:
+    """The overrides that all arms have; refuses several values, a loss and seeds."""
+    texts = [f"{key}={value}" for key, value in params.items()]
+    parser = OverridesParser.create(config_loader=loader)
+    fixed, swept = split_overrides(parser.parse_overrides([*texts, *arguments]))
+    typed, _ = split_overrides(parser.parse_overrides(arguments))
+    for key, instead in (("loss", "name the losses with arms="), ("seed", "see seeds= and trial_")):
+        if key in typed:
+            raise InputError(f"{key}={typed[key]} is not for lossbench tune: {instead}")
+    swept.pop("seed", None)
+    fixed.pop("seed", None)
+    for key, values in swept.items():
+        raise InputError(
+            f"{key}={','.join(values)} are several cells or arms; tune one of them at a time, each "
+            "with its own study=NAME"
+        )
+    return [f"{key}={value}" for key, value in fixed.items()]
+
+
+def prior(config: Config) -> str:
+    """The class prior of the validation set: balanced or training."""
+    return config["data"]["validation_prior"]
+
+
+def setup(arm: TunedArm, settings: Settings) -> dict[str, Any]:
+    """What must be the same when a search goes on."""
+    return {
+        "config": Run(arm.config).configuration,
+        "objective": settings.objective,
+        "sampler": settings.sampler,
+        "tune_seed": settings.tune_seed,
+        "trial_seeds": settings.trial_seeds,
+        "search_space": {path: entry.plain() for path, entry in arm.space.items()},
+    }
+
+
+def print_search(arms: list[TunedArm], settings: Settings, folder: Path) -> None:
+    """What is searched, on what it is chosen, and which arms got another head."""
+    runs = len(arms) * settings.budget * settings.trial_seeds
+    say(
+        f"tuning {folder.parent.name}: {len(arms)} arms x {settings.budget} trials x "
+        f"{settings.trial_seeds} seeds = {runs} runs in {folder}"
+    )
+    words = {"paired": "paired: what arms share is drawn alike", "tpe": "TPE: adaptive, unpaired"}
+    oracle = {"balanced": "balanced validation (oracle)", "training": "validation as in training"}
+    say(f"  chosen by {settings.objective}, {oracle[prior(arms[0].config)]}")
+    say(f"  draws     {words[settings.sampler]}, tune_seed={settings.tune_seed}")
+    for arm in arms:
+        head = ", on a cosine head, which it needs" if "model.head" in arm.given else ""
+        say(f"  {arm.label}: {', '.join(arm.space)}{head}")
+
