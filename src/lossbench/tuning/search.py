@@ -31,6 +31,7 @@ class TunedArm:
     given: Mapping[str, Any]  # its own overrides
     overrides: list[str]  # those that all arms have, then its own
     config: Config
+    choices: Mapping[str, str]  # of Hydra's groups
     space: Space
 
     @property
@@ -94,7 +95,7 @@ def choose_arms(
         overrides = [*base, *own_overrides, *label]
         config, choices = compose(overrides)
         space = space_of(choices["loss"], choices["optimizer"], config, own)
-        arms.append(TunedArm(name, given, overrides, config, space))
+        arms.append(TunedArm(name, given, overrides, config, choices, space))
     seen: dict[str, str] = {}
     for arm in arms:
         first = seen.setdefault(Run(arm.config).configuration, arm.name)

@@ -9,7 +9,7 @@ maps the path of a value to ``{low, high}`` (with ``log: true`` or ``integer: tr
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +53,8 @@ class Dimension:
         """As in the YAML file, for tuning.json."""
         if self.choices:
             return {"choices": list(self.choices)}
-        return {key: value for key, value in asdict(self).items() if value not in (False, ())}
+        flags = {name: True for name in ("log", "integer") if getattr(self, name)}
+        return {"low": self.low, "high": self.high, **flags}
 
 
 Space = dict[str, Dimension]

@@ -38,9 +38,11 @@ def text(arm: TunedArm, winner: Trial, result: Mapping[str, Any]) -> str:
         f"# {Run(arm.config).cell}; {result['written']}",
     ]
     values = {**arm.given, **winner.parameters}
-    groups = [key for key in arm.given if (folder("configs") / key).is_dir()]
+    given = {key: value for key, value in arm.given.items() if (folder("configs") / key).is_dir()}
+    # the values of an optimiser mean nothing to another one
+    groups = {**given, "optimizer": arm.choices["optimizer"]}
     content: dict[str, Any] = {
-        "defaults": [*({f"override /{key}": values[key]} for key in groups), "_self_"]
+        "defaults": [*({f"override /{key}": value} for key, value in groups.items()), "_self_"]
     }
     for path, value in values.items():
         *parents, key = path.split(".")
