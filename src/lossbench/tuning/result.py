@@ -8,11 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-
 from lossbench.comparison.metrics import facts
-from lossbench.config import Run
 from lossbench.errors import InputError
 from lossbench.records import files
 from lossbench.tuning.command import Settings
@@ -96,29 +92,35 @@ def write_result(folder: Path, result: Mapping[str, Any], arms: Sequence[TunedAr
     files.write_json(folder / RESULT, {**result, "arms": entries})
 
 
-def print_result(arms: Sequence[TunedArm], found: Found, chosen: Chosen, objective: str) -> None:
-    """Print a line for every arm: its default, its best trial, and what that was trained with."""
-    table = Table("arm", objective, "best", "trial", "failed", "parameters", box=None)
+def print_result(
+    arms: Sequence[TunedArm], found: Found, chosen: Chosen, objective: str, study: str
+) -> None:
+    """Print a line for every arm: its default, its best trial, and how to use what was found."""
+    rows = [["arm", "default", "best", "trial", "failed", "parameters"]]
     for arm in arms:
         trials, winner = found[arm.name], chosen[arm.name]
-        failed = str(sum(trial.value is None for trial in trials) or "")
-        values = {} if winner is None else winner.parameters
-        parameters = ", ".join(f"{path}={value:.4g}" if isinstance(value, float)
-                               else f"{path}={value}" for path, value in values.items())  # fmt: skip
-        if winner is not None and winner.number == 0:
-            parameters = "the defaults"
-        table.add_row(
-            arm.label,
-            number(trials[0].value),
-            number(winner and winner.value),
-            "" if winner is None else str(winner.number),
-            failed,
-            parameters,
+        values = winner.parameters.items() if winner is not None and winner.number else ()
+        rows.append(
+            [
+                arm.label,
+                digits(trials[0].value),
+                digits(winner and winner.value),
+                "none" if winner is None else str(winner.number),
+                str(sum(trial.value is None for trial in trials)),
+                " ".join(f"{path}={value}" for path, value in values) or "the defaults",
+            ]
         )
-    console = Console(highlight=False, markup=False)
-    console.print(table, soft_wrap=True)
+    print(f"{objective} of {len(found[arms[0].name])} trials each:")
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)][:-1]
+    for row in rows:
+        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=False)]
+        print("  " + "  ".join([*cells, row[-1]]))
+    example = next((arm for arm in arms if chosen[arm.name] is not None), None)
+    if example is not None:
+        loss = example.choices["loss"]
+        print(f"train with them: lossbench train loss={loss} +tuned={study}/{example.file_name}")
 
 
-def number(value: float | None) -> str:
-    """Four digits, or that the trial failed."""
+def digits(value: float | None) -> str:
+    """Four digits, or that there is no value."""
     return "failed" if value is None else f"{value:.4f}"

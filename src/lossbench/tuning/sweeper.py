@@ -101,7 +101,7 @@ class TuneSweeper(LossbenchSweeper):
                     final.append(arm.run(winner.parameters, seed, f"{arm.label} (tuned)"))
         print_plan(final, [])
         failed = print_summary(final, self.launch(final))
-        print_result(arms, found, chosen, settings.objective)
+        print_result(arms, found, chosen, settings.objective, folder.parent.name)
         return 1 if failed else 0
 
     def search(self, arms: list[TunedArm], folder: Path) -> dict[str, list[Trial]] | None:
