@@ -28,7 +28,7 @@ fi
 
 ruff check .
 mypy
-workers=$(python -c "from lossbench.sweeps.launcher import cores; print(cores())")
+workers=$(python -c "from lossbench.sweeps.slots import cores; print(cores())")
 # loadfile: the tests of a file share its slow fixtures; no reorder: the long files, in tests/cli,
 # begin first
 pytest -n "$workers" --dist loadfile --no-loadscope-reorder "$@"

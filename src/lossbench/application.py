@@ -19,13 +19,18 @@ from lossbench.data.configured import prepared_data
 from lossbench.errors import InputError, unknown
 from lossbench.records import run_state
 
+PLAN_OPTION = "--plan"
+
 
 def run_application(command: str, arguments: list[str]) -> int:
-    """Run `lossbench train` or `sweep` with Hydra ``arguments``; returns the exit code."""
+    """Run `lossbench train`, `sweep` or `tune` with Hydra ``arguments``; returns the exit code."""
     import hydra
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
+    arguments = with_plan(command, arguments)
+    check_options(command, arguments)
+    check_sweep_keys(command, arguments)
     own = own_config_folder(arguments)
     register_experiments(own)
     register_tuned(arguments, own)
@@ -33,7 +38,7 @@ def run_application(command: str, arguments: list[str]) -> int:
     # Hydra's own error report hides what we need to explain: let its exceptions through
     os.environ["HYDRA_FULL_ERROR"] = "1"
     sys.argv = [f"lossbench {command}", *arguments]
-    if command == "sweep" and not {"-m", "--multirun"} & set(arguments):
+    if command in ("sweep", "tune") and not {"-m", "--multirun"} & set(arguments):
         sys.argv.append("--multirun")
     single.clear()
     try:
@@ -44,7 +49,13 @@ def run_application(command: str, arguments: list[str]) -> int:
         return stop.code if isinstance(stop.code, int) else 0
     if not single:
         return 0
-    run = Run(resolve(single.pop()))
+    config = single.pop()
+    if config.arms:
+        raise InputError(
+            f"the experiment lists arms ({', '.join(map(str, config.arms))}), and lossbench train "
+            "trains one run: use lossbench sweep, or add arms=null and choose its loss"
+        )
+    run = Run(resolve(config))
     if run_state(run.folder).state != "done":
         prepared_data(run.config)  # cached; refuses wrong data before torch is imported
 
@@ -88,6 +99,57 @@ def check_groups(arguments: list[str]) -> None:
         files = place.glob("*.yaml") if group.isidentifier() else ()
         if value == "null" and (names := [path.stem for path in files]):
             raise unknown(group, value, names)
+
+
+def with_plan(command: str, arguments: list[str]) -> list[str]:
+    """``arguments`` with `--plan` in the words of our sweeper."""
+    if PLAN_OPTION not in arguments:
+        return arguments
+    if command != "sweep" or sweepers_in(arguments) - {"lossbench"}:
+        raise InputError(f"{PLAN_OPTION} is for lossbench sweep")
+    kept = [argument for argument in arguments if argument != PLAN_OPTION]
+    return [*kept, "hydra.sweeper.plan=true"]
+
+
+def check_options(command: str, arguments: list[str]) -> None:
+    """Refuse options that Hydra does not know in a line, and a sweeper that is not ours.
+
+    Another sweeper does not know that a run which fails is an outcome, and would exit with 0.
+    """
+    from hydra._internal.utils import get_args_parser
+
+    def refuse(message: str) -> None:
+        raise InputError(f"{message}; settings are KEY=VALUE, such as loss.gamma=3")
+
+    parser = get_args_parser()
+    parser.error = refuse  # type: ignore[method-assign,assignment]
+    if "--version" not in arguments:  # which would print and exit
+        parser.parse_intermixed_args(arguments)
+    ours = {path.stem for path in (folder("configs") / "hydra" / "sweeper").glob("*.yaml")}
+    for name in sweepers_in(arguments) - ours:
+        raise InputError(
+            f"hydra/sweeper={name} is not allowed: lossbench {command} plans its runs itself; "
+            "choose where they run with hydra/launcher="
+        )
+
+
+def sweepers_in(arguments: list[str]) -> set[str]:
+    """The sweepers of Hydra that ``arguments`` choose."""
+    parts = [argument.lstrip("+").partition("=") for argument in arguments]
+    return {value for key, _, value in parts if key == "hydra/sweeper"}
+
+
+def check_sweep_keys(command: str, arguments: list[str]) -> None:
+    """Refuse what speaks of many runs on the command line of one; an experiment may say it."""
+    if command != "train" or {"-m", "--multirun"} & set(arguments):
+        return
+    for argument in arguments:
+        key, _, value = argument.lstrip("+").partition("=")
+        if key in ("seeds", "zip", "exclude") and value != "null":
+            instead = "; give one seed=" if key == "seeds" else ""
+            raise InputError(
+                f"{argument}: lossbench train trains one run; use lossbench sweep{instead}"
+            )
 
 
 def without_config_dir(arguments: list[str]) -> list[str]:

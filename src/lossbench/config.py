@@ -87,20 +87,28 @@ def resolve(config: DictConfig) -> Config:
 
     Raises `InputError` for the first value that is not allowed.
     """
+    resolved = plain(config)
+    check(resolved)
+    return resolved
+
+
+def plain(config: DictConfig) -> Config:
+    """The composed ``config`` as plain values, not yet checked; `hydra` is left out.
+
+    Raises `InputError` for a value that is missing or cannot be resolved.
+    """
     from omegaconf import OmegaConf
     from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
     ours = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
     try:
-        plain = OmegaConf.to_container(ours, resolve=True, throw_on_missing=True)
+        values = OmegaConf.to_container(ours, resolve=True, throw_on_missing=True)
     except MissingMandatoryValue as error:
         raise InputError(f"{error.full_key} must be given, as in {error.full_key}=VALUE") from error
     except OmegaConfBaseException as error:
         raise InputError(str(error).splitlines()[0]) from error
-    assert isinstance(plain, dict)
-    resolved: Config = {str(key): value for key, value in plain.items()}
-    check(resolved)
-    return resolved
+    assert isinstance(values, dict)
+    return {str(key): value for key, value in values.items()}
 
 
 @dataclass(frozen=True)

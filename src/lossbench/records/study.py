@@ -5,17 +5,24 @@ from __future__ import annotations
 import json
 import logging
 import os
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from lossbench.errors import InputError, unknown
-from lossbench.records.lock import holder_of
+from lossbench.records import files
+from lossbench.records.lock import EXPIRES_SECONDS, LockedError, RunLock, holder_of
 from lossbench.records.record import LOCK, RECORD, DamagedRecordError, Record, read_record
 
 log = logging.getLogger("lossbench")
 
-PLAN = "plan.json"
+PLAN, PLAN_LOCK = "plan.json", "plan.lock"
+PLAN_SCHEMA = 2  # 1 held the newest sweep only; it is read alike
+PLAN_WAIT_SECONDS = EXPIRES_SECONDS + 30  # by then the lock of a vanished host is nobody's
 ASIDE = "damaged"
 
 
@@ -26,18 +33,25 @@ class RunState:
     state: str
     record: Record | None = None
     holder: dict[str, Any] | None = None
+    damage: str | None = None  # why a record that is there counts as missing
 
 
 def run_state(folder: Path) -> RunState:
     """Look at one run folder; a damaged one is named, moved aside and counts as missing."""
+    state = look(folder)
+    if state.damage is not None and state.holder is None:
+        set_aside(folder, state.damage)
+    return state
+
+
+def look(folder: Path) -> RunState:
+    """The state of one run folder; changes nothing there, a damaged record is only named."""
     try:
         record = read_record(folder)
     except (FileNotFoundError, NotADirectoryError):
         return RunState("missing")
     except DamagedRecordError as error:
-        if holder_of(folder / LOCK) is None:
-            set_aside(folder, str(error))
-        return RunState("missing")
+        return RunState("missing", holder=holder_of(folder / LOCK), damage=str(error))
     holder = holder_of(folder / LOCK)
     if holder is not None:
         return RunState("running", record, holder)
@@ -86,16 +100,56 @@ def run_folders(study: Path) -> list[Path]:
 
 
 def planned_folders(study: Path) -> list[str]:
-    """The run folders that the newest sweep of ``study`` planned; none if there was no sweep."""
+    """The run folders that the sweeps of ``study`` planned, of all sweeps since `plan.json` began.
+
+    None if there was no sweep. Raises `InputError` for a file that cannot be read.
+    """
+    return list(planned_runs(study))
+
+
+def planned_runs(study: Path) -> dict[str, dict[str, Any]]:
+    """What `plan.json` says of each planned run, by folder. Raises `InputError`."""
     try:
         plan = json.loads((study / PLAN).read_text())
-        return [entry["folder"] for entry in plan["runs"]]
-    except FileNotFoundError:
-        return []
+        return {str(entry["folder"]): dict(entry) for entry in plan["runs"]}
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(
             f"{study / PLAN} cannot be read ({error}); remove it, the records are not affected"
         ) from error
+
+
+def add_to_plan(study: Path, runs: Iterable[Mapping[str, Any]]) -> None:
+    """Add ``runs`` to `plan.json`, the union of all sweeps of ``study``; each has a ``folder``.
+
+    A run that is there already is described anew. Two sweeps that start at once lose nothing: one
+    waits for the other. Raises `InputError` for a file that cannot be read, and `LockedError` if
+    somebody is at it for longer than `PLAN_WAIT_SECONDS`.
+    """
+    with _alone(study / PLAN_LOCK):
+        union = planned_runs(study) | {str(run["folder"]): dict(run) for run in runs}
+        written = datetime.now(UTC).isoformat(timespec="seconds")
+        content = {"schema": PLAN_SCHEMA, "written": written, "runs": list(union.values())}
+        files.write_json(study / PLAN, content)
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    lock = RunLock(path)
+    end = time.monotonic() + PLAN_WAIT_SECONDS
+    while True:
+        try:
+            lock.acquire()
+            break
+        except LockedError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.02)
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def studies(runs_dir: Path) -> list[Path]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -14,10 +13,11 @@ from omegaconf import DictConfig
 from lossbench.config import Run, resolve
 from lossbench.sweeps.pool import Pool
 from lossbench.sweeps.progress import SweepProgress
+from lossbench.sweeps.slots import worker_slots
 
 
 class LocalLauncher(Launcher):
-    """`workers` persistent processes; default: cores / trainer.threads.
+    """Persistent processes, one in each place that `worker_slots` finds for them.
 
     Everything that is worth keeping is in the records: a sweep whose processes were killed goes
     on when it is started again.
@@ -26,13 +26,18 @@ class LocalLauncher(Launcher):
     def __init__(self) -> None:
         self.hydra_context: HydraContext | None = None
         self.config: DictConfig | None = None
+        self.slots: list[dict[str, str]] = []
 
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
-        """Called by Hydra with the composed config of the sweep."""
+        """Called by Hydra with the composed config of the sweep.
+
+        Raises `InputError` for more workers than the GPUs have room for.
+        """
         self.hydra_context = hydra_context
         self.config = config
+        self.slots = worker_slots(config)
 
     def launch(
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
@@ -41,10 +46,9 @@ class LocalLauncher(Launcher):
         assert self.config is not None
         if not job_overrides:
             return []
-        threads = self.config.trainer.threads
-        size = min(self.config.workers or max(1, cores() // threads), len(job_overrides))
-        with SweepProgress(len(job_overrides), size) as progress:
-            pool = Pool(size, threads, progress.notice)
+        slots = self.slots[: len(job_overrides)]
+        with SweepProgress(len(job_overrides), len(slots)) as progress:
+            pool = Pool(slots, self.config.trainer.threads, progress.notice)
             order: list[str] = []
             ended = pool.run(self._runs(job_overrides, order))
         returns = []
@@ -66,8 +70,3 @@ class LocalLauncher(Launcher):
             run = Run(resolve(composed))
             order.append(run.identity)
             yield run
-
-
-def cores() -> int:
-    """The processor cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -6,19 +6,20 @@ import itertools
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lossbench.config import Config, Run, arm_label
 from lossbench.errors import InputError
-from lossbench.records import RunState, files, run_state
-from lossbench.records.study import PLAN
+from lossbench.records import RunState
+from lossbench.records.study import add_to_plan, look
+from lossbench.settings import check
+from lossbench.sweeps.exclusion import excluded
+from lossbench.sweeps.grid import axes, products, split_overrides
 
 if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override
 
-CELL_GROUPS = ("data", "imbalance", "label_noise", "model")
 # what arm_label shows by itself
 LABELLED = re.compile(r"loss(\..*)?|loss_scale|model\.head|regime(\..*)?")
 
@@ -43,31 +44,45 @@ class Planned:
 
 
 def make_plan(
-    overrides: Sequence[Override], arms: Mapping[str, Any] | None, compose: Compose
+    overrides: Sequence[Override],
+    arms: Mapping[str, Any] | None,
+    compose: Compose,
+    *,
+    seeds: int | None = None,
+    zips: Any = None,
+    exclude: Any = None,
 ) -> list[Planned]:
     """Every run of the sweep, in the order seeds, then cells, then arms.
 
-    ``compose`` turns overrides into a checked config; it is called once for each arm and cell,
-    for the seeds differ in nothing else. Seeds come first, so that a sweep that is stopped early
-    leaves whole comparisons. Raises `InputError` for what cannot be run.
+    ``compose`` turns overrides into a config; it is called once for each arm and cell, for the
+    seeds differ in nothing else. Seeds come first, so that a sweep that is stopped early leaves
+    whole comparisons. ``seeds`` is their number, from 0 on, in place of those in ``overrides``;
+    ``zips`` (`grid.axes`) and ``exclude`` (`exclusion.excluded`) as the config has them. What is
+    left out need not be a valid combination. Raises `InputError` for what cannot be run.
     """
     fixed, swept = split_overrides(overrides)
-    seeds = swept.pop("seed", None) or ([fixed.pop("seed")] if "seed" in fixed else None)
-    cells = {key: swept[key] for key in swept if is_cell(key)}
-    ways = {key: swept[key] for key in swept if not is_cell(key)}
-    if arms and ("loss" in fixed or "loss" in ways):
+    seed_texts = swept.pop("seed", None) or ([fixed.pop("seed")] if "seed" in fixed else None)
+    if seeds is not None:
+        seed_texts = [str(seed) for seed in range(seeds)]
+    if arms and ("loss" in fixed or "loss" in swept):
         raise InputError(
             "the experiment lists its arms, so loss= is ambiguous; add arms=null to replace them"
         )
+    grid = axes(swept, zips)
+    cells = products([axis for axis in grid if axis.is_cell])
+    ways = products([axis for axis in grid if not axis.is_cell])
     base = [f"{key}={value}" for key, value in fixed.items()]
-    planned: list[Planned] = []
-    for arm, cell in itertools.product(arm_choices(arms, ways), products(cells)):
-        given = [*base, *cell, *arm.overrides]
-        config = compose(given)
-        label = arm.label(config)
-        for seed in seeds or [str(config["seed"])]:
-            single = [*given, *([f"arm={quoted(label)}"] if label else []), f"seed={seed}"]
-            planned.append(plan_run(config | {"arm": label}, seed, single))
+    candidates = []
+    for cell, arm in itertools.product(cells, arm_choices(arms, ways)):
+        candidates += candidates_of([*base, *cell, *arm.overrides], arm, compose, seed_texts)
+    out = excluded([entry.run for entry in candidates], exclude)
+    planned = []
+    for candidate, left_out in zip(candidates, out, strict=True):
+        if left_out:
+            continue
+        if candidate.problem is not None:
+            raise candidate.problem
+        planned.append(Planned(candidate.run, candidate.overrides, look(candidate.run.folder)))
     planned.sort(key=lambda entry: entry.run.seed)
     refuse_twins(planned)
     return planned
@@ -75,10 +90,46 @@ def make_plan(
 
 def plan_run(config: Config, seed: str, overrides: list[str]) -> Planned:
     """The run of ``config`` with ``seed``, which must be a whole number of at least 0."""
+    run = Run(config | {"seed": whole(seed)})
+    return Planned(run, overrides, look(run.folder))
+
+
+def whole(seed: str) -> int:
+    """``seed`` as a number; raises `InputError` for what is no whole number of at least 0."""
     if not re.fullmatch(r"\d+", seed):
         raise InputError(f"seed={seed} is not allowed: a whole number, at least 0")
-    run = Run(config | {"seed": int(seed)})
-    return Planned(run, overrides, run_state(run.folder))
+    return int(seed)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A run that an exclusion may still leave out, and what is wrong with its config, if anything.
+
+    So a combination that cannot be run, such as a margin loss on a linear head, can be excluded.
+    """
+
+    run: Run
+    overrides: list[str]
+    problem: InputError | None
+
+
+def candidates_of(
+    given: list[str], arm: Arm, compose: Compose, seeds: Sequence[str] | None
+) -> list[Candidate]:
+    """The runs of one arm in one cell, a run for each seed."""
+    config = compose(given)
+    problem, label = None, arm.name
+    try:
+        check(config)
+        label = arm.label(config)
+    except InputError as error:
+        problem = error
+    found = []
+    for seed in dict.fromkeys(seeds or [str(config["seed"])]):
+        single = [*given, *([f"arm={quoted(label)}"] if label else []), f"seed={seed}"]
+        run = Run(config | {"arm": label, "seed": whole(seed)})
+        found.append(Candidate(run, single, problem))
+    return found
 
 
 @dataclass(frozen=True)
@@ -96,51 +147,17 @@ class Arm:
         return ", ".join([arm_label(config), *unseen])
 
 
-def arm_choices(arms: Mapping[str, Any] | None, ways: dict[str, list[str]]) -> list[Arm]:
-    """The arms that an experiment lists, or the product of the swept keys, or both."""
+def arm_choices(arms: Mapping[str, Any] | None, ways: Sequence[list[str]]) -> list[Arm]:
+    """The arms that an experiment lists, or the combinations of the swept keys, or both."""
     named: list[tuple[str | None, list[str]]] = [
         (name, [f"{key}={quoted(value)}" for key, value in (chosen or {}).items()])
         for name, chosen in (arms or {}).items()
     ] or [(None, [])]
     found = []
-    for (name, chosen), way in itertools.product(named, products(ways)):
+    for (name, chosen), way in itertools.product(named, ways):
         label = name if name is None or not way else ", ".join([name, *way])
         found.append(Arm([*chosen, *way], label))
     return found
-
-
-def products(choices: dict[str, list[str]]) -> list[list[str]]:
-    """Every combination of ``choices`` as lists of overrides."""
-    columns = [[f"{key}={value}" for value in values] for key, values in choices.items()]
-    return [list(row) for row in itertools.product(*columns)]
-
-
-def is_cell(key: str) -> bool:
-    """Whether a swept key says where the arms are compared, not what is compared."""
-    group = key.lstrip("+").partition(".")[0].partition("@")[0]
-    return (group in CELL_GROUPS and key != "model.head") or key == "trainer.max_epochs"
-
-
-def split_overrides(
-    overrides: Sequence[Override],
-) -> tuple[dict[str, str], dict[str, list[str]]]:
-    """Overrides with one value, and those with several; of the same key the last one counts."""
-    fixed: dict[str, str] = {}
-    swept: dict[str, list[str]] = {}
-    for override in overrides:
-        key = override.get_key_element()
-        fixed.pop(key, None)
-        swept.pop(key, None)
-        if not override.is_sweep_override():
-            fixed[key] = override.get_value_element_as_str()
-        elif override.is_discrete_sweep():
-            values = list(dict.fromkeys(map(str, override.sweep_string_iterator())))
-            swept[key] = values
-        else:
-            raise InputError(
-                f"{override.input_line} cannot be run as a grid; list the values, as in {key}=1,2"
-            )
-    return fixed, swept
 
 
 def refuse_twins(planned: Sequence[Planned]) -> None:
@@ -171,18 +188,19 @@ def quoted(value: Any) -> str:
 
 
 def write_plan(study: Path, planned: Sequence[Planned]) -> None:
-    """`plan.json`: what the newest sweep of the study consists of, for `lossbench status`."""
+    """Add ``planned`` to `plan.json`, for `lossbench status` and `lossbench compare`."""
     study.mkdir(parents=True, exist_ok=True)
-    runs = [
-        {
-            "arm": entry.run.arm,
-            "cell": entry.run.cell,
-            "seed": entry.run.seed,
-            "identity": entry.run.identity,
-            "folder": entry.run.folder.name,
-            "overrides": entry.overrides,
-        }
-        for entry in planned
-    ]
-    written = datetime.now(UTC).isoformat(timespec="seconds")
-    files.write_json(study / PLAN, {"schema": 1, "written": written, "runs": runs})
+    add_to_plan(
+        study,
+        [
+            {
+                "arm": entry.run.arm,
+                "cell": entry.run.cell,
+                "seed": entry.run.seed,
+                "identity": entry.run.identity,
+                "folder": entry.run.folder.name,
+                "overrides": entry.overrides,
+            }
+            for entry in planned
+        ],
+    )

@@ -7,7 +7,7 @@ import os
 import signal
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from multiprocessing.connection import wait
 from typing import Any
@@ -21,6 +21,7 @@ RETRY_LOCKED_SECONDS = 1.0
 STARTS = 3  # a worker that dies this often before it is ready will not start at all
 
 Notice = Callable[[str, Run | None, Any], None]
+Slot = Mapping[str, str]
 
 
 class WorkerStartError(RuntimeError):
@@ -30,14 +31,16 @@ class WorkerStartError(RuntimeError):
 class Worker:
     """One worker process and the run it has in hand."""
 
-    def __init__(self, threads: int) -> None:
+    def __init__(self, threads: int, slot: Slot) -> None:
+        self.slot = slot
         # forked from a server that has imported torch and Lightning once: a further worker, or
         # the one that replaces a killed one, starts in milliseconds
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(["lossbench.training.run"])
         self.connection, theirs = context.Pipe()
         lifeline, self._lifeline = context.Pipe(duplex=False)
-        self.process = context.Process(target=work, args=(theirs, lifeline), daemon=True)
+        arguments = (theirs, lifeline, dict(slot))
+        self.process = context.Process(target=work, args=arguments, daemon=True)
         with _environment(threads), _ctrl_c_ignored():
             self.process.start()
         theirs.close()
@@ -67,14 +70,17 @@ class Worker:
 
 
 class Pool:
-    """Runs many runs on ``size`` workers with ``threads`` torch threads each.
+    """Runs many runs with ``threads`` torch threads each, one worker in each of the ``slots``.
+
+    A slot is what its worker adds to its environment before it touches a GPU; the worker that
+    replaces a dead one takes over its slot.
 
     ``notice(kind, run, detail)`` is called with "started", "epoch", "locked", "ended", and with
     "interrupted" and no run.
     """
 
-    def __init__(self, size: int, threads: int, notice: Notice) -> None:
-        self.size = size
+    def __init__(self, slots: Sequence[Slot], threads: int, notice: Notice) -> None:
+        self._free = list(slots)[::-1]  # of which the last is given out next
         self.threads = threads
         self.notice = notice
         self.stop_asked = False
@@ -121,12 +127,12 @@ class Pool:
                 self.notice("started", run, None)
         if any(worker.run is None for worker in self._workers):
             return  # one that is starting, or has nothing to do
-        while len(self._workers) < self.size:
+        while self._free:
             run = self._next(source)
             if run is None:
                 return
             self._waiting.appendleft((0.0, run))  # for the new worker, once it is ready
-            self._workers.append(Worker(self.threads))
+            self._workers.append(Worker(self.threads, self._free.pop()))
 
     def _next(self, source: Iterator[Run]) -> Run | None:
         if self.stop_asked:
@@ -181,6 +187,7 @@ class Pool:
     def _bury(self, worker: Worker) -> None:
         worker.process.join()
         self._workers.remove(worker)
+        self._free.append(worker.slot)
         code = worker.process.exitcode
         if not worker.ready:
             self._stillborn += 1

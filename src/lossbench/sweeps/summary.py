@@ -4,30 +4,66 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
+from lossbench.records.study import PLAN, look
 from lossbench.sweeps.plan import Planned
 
 
-def print_plan(planned: Sequence[Planned], origins: Sequence[str]) -> None:
-    """Runs, already done, to do; then the arms, cells and seeds, and where the data comes from."""
+def overview(
+    planned: Sequence[Planned], origins: Sequence[str], exclude: Sequence[str], time: str
+) -> Iterator[str]:
+    """Runs, already done, to do; then arms, cells and seeds, the data, what is left out, the time.
+
+    ``origins`` say where the data comes from, ``exclude`` what is left out, ``time`` how long the
+    sweep will take; what is empty is not said.
+    """
     runs = [entry.run for entry in planned]
     done = sum(entry.state.state == "done" and not entry.to_do for entry in planned)
     failed = sum(entry.state.state == "failed" and not entry.to_do for entry in planned)
     to_do = sum(entry.to_do for entry in planned)
+    begun = Counter(entry.state.state for entry in planned)
+    parts = [f"{begun[state]} {state}" for state in ("interrupted", "running") if begun[state]]
     words = [f"{len(runs)} runs", f"{done} already done", f"{to_do} to do"]
+    words[-1] += f" ({', '.join(parts)})" if parts else ""
     if failed:
         words.insert(2, f"{failed} failed before (retry_failed=true repeats them)")
-    say(f"study {runs[0].study}: {', '.join(words)}")
+    yield f"study {runs[0].study}: {', '.join(words)}"
     for name, values in (
         ("arms", [run.arm for run in runs]),
         ("cells", [run.cell for run in runs]),
         ("seeds", [str(run.seed) for run in runs]),
+        ("without", exclude),
         ("data", origins),
+        ("time", [time]),
     ):
-        if values:
-            say(f"  {name:6} {'; '.join(dict.fromkeys(values))}")
+        if any(values):
+            yield f"  {name:7} {'; '.join(dict.fromkeys(values))}"
+
+
+def print_plan(planned: Sequence[Planned], origins: Sequence[str]) -> None:
+    """Say the `overview` of ``planned``."""
+    for line in overview(planned, origins, (), ""):
+        say(line)
+
+
+def given_up(planned: Sequence[Planned], before: Collection[str]) -> str:
+    """That earlier sweeps planned runs that this one leaves out; "" if all of them have ended.
+
+    ``before`` are the folders that they planned.
+    """
+    mine = {entry.run.folder.name for entry in planned}
+    study = planned[0].run.folder.parent
+    others = [study / name for name in before if name not in mine]
+    pending = sum(look(folder).state not in ("done", "failed") for folder in others)
+    if not pending:
+        return ""
+    runs = "run is" if pending == 1 else "runs are"
+    return (
+        f"{pending} {runs} planned by earlier sweeps of this study and not done; to forget "
+        f"plans, remove {study / PLAN} before a sweep (and folders of runs you have given up)"
+    )
 
 
 def print_summary(planned: Sequence[Planned], outcomes: Sequence[Mapping[str, Any]]) -> int:

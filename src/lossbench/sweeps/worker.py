@@ -15,14 +15,16 @@ from lossbench.config import Config, Run
 SHOWN = ("train/running/objective", "val/cls/balanced_accuracy")
 
 
-def work(connection: Connection, lifeline: Connection) -> None:
+def work(connection: Connection, lifeline: Connection, slot: Mapping[str, str]) -> None:
     """Serve ``connection``: receive configs, send what happens, stop at None.
 
     Sends ("ready",), then for each run any number of ("epoch", epoch, values) and one
     ("ended", outcome) or ("locked", reason). ``lifeline`` is never written to: it closes when the
     parent dies, however it dies, and this process ends with it instead of training on as an
-    orphan that holds the run's lock.
+    orphan that holds the run's lock. ``slot`` is added to the environment: the server that this
+    process was forked from has imported torch and never asked for a GPU, so it comes in time.
     """
+    os.environ.update(slot)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what Ctrl-C means
     multiprocessing.current_process().daemon = False  # which may start processes: for image files
     threading.Thread(target=_die_with_parent, args=(lifeline,), daemon=True).start()

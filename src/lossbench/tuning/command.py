@@ -6,7 +6,7 @@ import importlib.util
 from dataclasses import dataclass
 from typing import Any
 
-from lossbench.errors import InputError
+from lossbench.errors import InputError, unknown
 from lossbench.parameters import Parameter
 
 OBJECTIVE = "val/cls/balanced_accuracy"
@@ -86,7 +86,7 @@ def tune_command(arguments: list[str]) -> int:
 
     Plugins.instance().register(TuneSweeper)
     chosen = [f"hydra.sweeper.{key}={quoted(value)}" for key, value in vars(settings).items()]
-    return run_application("sweep", [*overrides, "hydra/sweeper=tune", *chosen])
+    return run_application("tune", [*overrides, "hydra/sweeper=tune", *chosen])
 
 
 def read(arguments: list[str]) -> tuple[Settings, list[str]]:
@@ -129,15 +129,15 @@ def value_of(argument: str, text: str) -> Any:
 
 
 def check_objective(tag: str) -> None:
-    """Refuse a metric that is not of the validation set, has no direction, or no common scale."""
-    from lossbench.comparison.metrics import facts
+    """Refuse what is no metric of the validation set with a direction that all losses share."""
+    from lossbench.comparison.metrics import FACTS
 
-    if not tag.startswith("val/"):
-        raise InputError(
-            f"objective={tag} is not allowed: a metric of the validation set, such as {OBJECTIVE}"
-        )
-    if tag.endswith("/objective"):
-        raise InputError(
-            f"objective={tag} has another scale under every loss; use val/loss/cross_entropy"
-        )
-    facts(tag)
+    if tag.startswith("val/recall/"):
+        return  # whether there is such a class is seen when the data are read
+    groups = ("cls", "cal", "cal_adjusted", "ranking", "selective")
+    known = [name for name in FACTS if name.partition("/")[0] in groups]
+    known += [f"cal_adjusted/{name[4:]}" for name in known if name.startswith("cal/")]
+    allowed = [f"val/{name}" for name in (*known, "loss/cross_entropy")]
+    if tag not in allowed:
+        usual = [OBJECTIVE, "val/loss/cross_entropy", "others of val/cls, val/cal and val/recall"]
+        raise unknown("objective", tag, allowed, usual)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from lossbench.config import Config, Run
 from lossbench.errors import InputError, unknown
 from lossbench.losses.catalogue import LOSSES
-from lossbench.records import run_state
+from lossbench.records.study import look
 from lossbench.sweeps.plan import Planned, plan_run, quoted
 from lossbench.tuning.space import Space, space_of, value_at, with_values
 
@@ -146,12 +146,9 @@ def judged(trial: Trial, objective: str) -> Trial | None:
     """``trial`` with the values in its records; None while a run has neither ended nor failed."""
     values = []
     for entry in trial.planned:
-        state = run_state(entry.run.folder)
+        state = look(entry.run.folder)
         if state.state not in ("done", "failed") or state.record is None:
             return None
-        if state.state == "done" and objective not in state.record.metrics:
-            allowed = [tag for tag in state.record.metrics if tag.startswith("val/")]
-            raise unknown("objective", objective, allowed)
         value = state.record.metrics.get(objective) if state.state == "done" else None
         values.append(value if value is not None and math.isfinite(value) else None)
     return Trial(trial.number, trial.parameters, trial.planned, values)

@@ -103,9 +103,14 @@ def read(file: Path, config: Config) -> Space:
         raise InputError(f"{file} must map paths such as loss.gamma to low and high, or choices")
     space = {}
     for path, entry in content.items():
-        value_at(config, path, file)
+        default = value_at(config, path, file)
         space[path] = dimension(entry, f"{file}: {path}")
         check(space[path], path, config, file)
+        if not space[path].choices and not _is_number(default):
+            raise InputError(
+                f"{path}={'null' if default is None else default} is no number to search from; "
+                f"give it one, or leave it out of {file}"
+            )
     return space
 
 
@@ -119,12 +124,13 @@ def dimension(entry: Any, where: str) -> Dimension:
         raise fault
     if set(entry) == {"choices"}:
         choices = entry["choices"]
-        if not isinstance(choices, list) or len(choices) < 2:
+        plain = isinstance(choices, list) and all(isinstance(c, str | int | float) for c in choices)
+        if not plain or len(choices) < 2:
             raise fault
         return Dimension(choices=tuple(choices))
     flags = [entry.get("log", False), entry.get("integer", False)]
     bounds = [entry.get("low"), entry.get("high")]
-    numbers = all(isinstance(end, int | float) and not isinstance(end, bool) for end in bounds)
+    numbers = all(map(_is_number, bounds))
     known = set(entry) <= {"low", "high", "log", "integer"}
     if not known or not numbers or not all(isinstance(flag, bool) for flag in flags):
         raise fault
@@ -143,6 +149,10 @@ def check(entry: Dimension, path: str, config: Config, file: Path) -> None:
     for value in entry.choices or (entry.low, entry.high):
         if parameter is not None:
             parameter.check(value, path, f" in {file}")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def value_at(config: Config, path: str, file: Path | None = None) -> Any:

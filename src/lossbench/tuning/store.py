@@ -126,9 +126,7 @@ class ArmStudy:
         if stored.state.is_finished():
             return dict(stored.params)
         trial = optuna.Trial(self.study, stored._trial_id)
-        return {
-            path: self._suggest(trial, path, kind) for path, kind in self.distributions.items()
-        }
+        return {path: self._suggest(trial, path, kind) for path, kind in self.distributions.items()}
 
     def _suggest(self, trial: optuna.Trial, path: str, kind: BaseDistribution) -> Any:
         # a sampler for each draw: what it gives does not depend on where a process was killed

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,24 +16,33 @@ from omegaconf import OmegaConf
 from lossbench.comparison.metrics import facts
 from lossbench.config import Config, Run, resolve
 from lossbench.data.configured import prepared_data
-from lossbench.errors import InputError
+from lossbench.errors import InputError, unknown
 from lossbench.records import LockedError, RunLock
 from lossbench.records.record import LOCK
-from lossbench.sweeps.plan import Planned, split_overrides, write_plan
-from lossbench.sweeps.summary import print_plan, print_summary, say
-from lossbench.sweeps.sweeper import LossbenchSweeper, check_data, check_writable
+from lossbench.sweeps.grid import split_overrides
+from lossbench.sweeps.plan import Planned
+from lossbench.sweeps.summary import overview, print_summary, say
+from lossbench.sweeps.sweeper import (
+    LossbenchSweeper,
+    check_data,
+    check_place,
+    check_writable,
+    launch,
+    outcome_of,
+    prepare_study,
+)
 from lossbench.tuning import tuned_config
 from lossbench.tuning.command import Settings
 from lossbench.tuning.result import as_json, check_others, print_result, write_result
 from lossbench.tuning.search import FOLDER, Trial, TunedArm, best, choose_arms, judged, trial_of
 
+TELL_SECONDS = 5.0
+
 
 class TuneSweeper(LossbenchSweeper):
     """Draws the trials, launches their runs, tells Optuna, then trains defaults and winners."""
 
-    def __init__(
-        self, params: dict[str, Any] | None = None, **settings: Any
-    ) -> None:
+    def __init__(self, params: dict[str, Any] | None = None, **settings: Any) -> None:
         super().__init__(params)
         arms = settings.pop("arms")
         self.settings = Settings(arms=None if arms is None else list(arms), **settings)
@@ -44,13 +55,10 @@ class TuneSweeper(LossbenchSweeper):
             raise
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise InputError(f"the tuning cannot be composed: {error}") from error
-        if any(prepared_data(arm.config)[0].validation is None for arm in arms):
-            raise InputError(
-                "tuning chooses on the validation set, and there is none; "
-                "give data.validation_per_class=N"
-            )
+        check_validation(arms, self.settings.objective)
         folder = Path(arms[0].config["runs_dir"]) / Run(arms[0].config).study / FOLDER
         check_others(folder, arms, self.settings, prior(arms[0].config))
+        check_place(folder)
         check_writable(folder)
         try:
             with RunLock(folder / LOCK):
@@ -99,8 +107,10 @@ class TuneSweeper(LossbenchSweeper):
                 winner = chosen[arm.name]
                 if winner is not None and winner.number > 0:
                     final.append(arm.run(winner.parameters, seed, f"{arm.label} (tuned)"))
-        print_plan(final, [])
-        failed = print_summary(final, self.launch(final))
+        for line in overview(final, check_data(final), (), ""):
+            say(line)
+        self.train(final)
+        failed = print_summary(final, [outcome_of(entry) for entry in final if entry.to_do])
         print_result(arms, found, chosen, settings.objective, folder.parent.name)
         return 1 if failed else 0
 
@@ -137,24 +147,52 @@ class TuneSweeper(LossbenchSweeper):
                 for number in batch
                 for arm in arms
             ]
-            self.launch([entry for _, trial in trials for entry in trial.planned])
-            for arm, trial in trials:
-                known = judged(trial, settings.objective)
-                if known is None:
+
+            def tell(trials: list[tuple[TunedArm, Trial]] = trials) -> list[Trial | None]:
+                known = [judged(trial, settings.objective) for _, trial in trials]
+                for (arm, _), trial in zip(trials, known, strict=True):
+                    if trial is not None:
+                        studies[arm.name].tell(trial.number, trial.value)
+                return known
+
+            planned = [entry for _, trial in trials for entry in trial.planned]
+            check_data(planned)
+            with repeated(tell):
+                self.train(planned)
+            for (arm, _), trial in zip(trials, tell(), strict=True):
+                if trial is None:
                     say("not every trial has ended; the same command goes on from here")
                     return None
-                studies[arm.name].tell(known.number, known.value)
-                found[arm.name].append(known)
+                found[arm.name].append(trial)
         return found
 
-    def launch(self, planned: list[Planned]) -> list[Any]:
-        """Train what is not done of ``planned``; returns the outcomes."""
+    def train(self, planned: list[Planned]) -> None:
+        """Train what is not done of ``planned``, which are runs of one folder."""
         assert self.launcher is not None
-        check_data(planned)
-        write_plan(planned[0].run.folder.parent, planned)
-        to_do = [entry.overrides for entry in planned if entry.to_do]
-        results = self.launcher.launch(to_do, initial_job_idx=0)
-        return [result.return_value for result in results]
+        prepare_study(planned[0].run.folder.parent, planned)
+        launch(self.launcher, [entry for entry in planned if entry.to_do])
+
+
+@contextmanager
+def repeated(tell: Callable[[], object]) -> Iterator[None]:
+    """Call ``tell`` every few seconds meanwhile, so that Optuna's dashboard shows what has ended.
+
+    What it raises ends that; the call after the launch raises it again.
+    """
+    over = threading.Event()
+
+    def again() -> None:
+        with suppress(Exception):
+            while not over.wait(TELL_SECONDS):
+                tell()
+
+    thread = threading.Thread(target=again, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 def base_overrides(params: Mapping[str, Any], arguments: list[str], loader: Any) -> list[str]:
@@ -163,7 +201,11 @@ def base_overrides(params: Mapping[str, Any], arguments: list[str], loader: Any)
     parser = OverridesParser.create(config_loader=loader)
     fixed, swept = split_overrides(parser.parse_overrides([*texts, *arguments]))
     typed, _ = split_overrides(parser.parse_overrides(arguments))
-    for key, instead in (("loss", "name the losses with arms="), ("seed", "see seeds= and trial_")):
+    for key, instead in (
+        ("loss", "name the losses with arms="),
+        ("seed", "see seeds= and trial_seeds="),
+        ("arm", "arms have names"),
+    ):
         if key in typed:
             raise InputError(f"{key}={typed[key]} is not for lossbench tune: {instead}")
     swept.pop("seed", None)
@@ -174,6 +216,21 @@ def base_overrides(params: Mapping[str, Any], arguments: list[str], loader: Any)
             "with its own study=NAME"
         )
     return [f"{key}={value}" for key, value in fixed.items()]
+
+
+def check_validation(arms: list[TunedArm], objective: str) -> None:
+    """Refuse data without a validation set, and the recall of a class that they do not have."""
+    for arm in arms:
+        prepared, _ = prepared_data(arm.config)
+        if prepared.validation is None:
+            raise InputError(
+                "tuning chooses on the validation set, and there is none; "
+                "give data.validation_per_class=N"
+            )
+        if objective.startswith("val/recall/"):
+            allowed = [f"val/recall/{name}" for name in prepared.class_names]
+            if objective not in allowed:
+                raise unknown("objective", objective, allowed)
 
 
 def prior(config: Config) -> str:
@@ -197,8 +254,8 @@ def print_search(arms: list[TunedArm], settings: Settings, folder: Path) -> None
     """What is searched, on what it is chosen, and which arms got another head."""
     runs = len(arms) * settings.budget * settings.trial_seeds
     say(
-        f"tuning {folder.parent.name}: {len(arms)} arms x {settings.budget} trials x "
-        f"{settings.trial_seeds} seeds = {runs} runs in {folder}"
+        f"tuning {folder.parent.name}: {runs} runs ({len(arms)} arms, {settings.budget} trials each, "
+        f"{settings.trial_seeds} seed{'s' * (settings.trial_seeds > 1)} each) in {folder}"
     )
     words = {"paired": "paired: what arms share is drawn alike", "tpe": "TPE: adaptive, unpaired"}
     oracle = {"balanced": "balanced validation (oracle)", "training": "validation as in training"}
@@ -207,4 +264,3 @@ def print_search(arms: list[TunedArm], settings: Settings, folder: Path) -> None
     for arm in arms:
         head = ", on a cosine head, which it needs" if "model.head" in arm.given else ""
         say(f"  {arm.label}: {', '.join(arm.space)}{head}")
-

@@ -17,7 +17,8 @@ import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
-from contextlib import nullcontext, redirect_stderr
+from contextlib import contextmanager, nullcontext, redirect_stderr
+from contextvars import ContextVar
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path, PurePosixPath
@@ -25,9 +26,25 @@ from typing import Any
 
 from lossbench.errors import InputError
 
+DOWNLOADS: ContextVar[bool] = ContextVar("downloads", default=True)
+
 Checksums = Mapping[str, str | None] | None
 
 _INTACT = "replace it with an intact copy"
+
+
+class AbsentError(InputError):
+    """The data are not on this machine, and would be downloaded but for `no_downloads`."""
+
+
+@contextmanager
+def no_downloads() -> Iterator[None]:
+    """Within it data that are not here raise `AbsentError`: a look writes nothing."""
+    token = DOWNLOADS.set(False)
+    try:
+        yield
+    finally:
+        DOWNLOADS.reset(token)
 
 
 @dataclass(frozen=True)
@@ -66,6 +83,8 @@ class Published:
             return copy, f"torchvision's copy in {cache}"
         if self.packaged and not self._missing(self.packaged[0]):
             return self.packaged[0], f"Debian package {self.packaged[1]}"
+        if not DOWNLOADS.get():
+            raise AbsentError(f"{self.title} is not on this machine and will be downloaded; unread")
         return self._download(cache), f"downloaded by torchvision into {cache}"
 
     def read(self, place: Path, checksums: Checksums) -> dict[str, bytes]:
