@@ -19,6 +19,7 @@ from lossbench.comparison.cautions import (
     example_uncertainty,
     incomplete,
     interim,
+    seal,
     without_training,
 )
 from lossbench.comparison.pairing import Difference
@@ -65,6 +66,7 @@ def remarks(comparison: Comparison, context: str) -> list[str]:
         example_uncertainty(comparison, context),
         incomplete(comparison, context, graded),
         without_training(comparison, context, chosen),
+        seal(comparison),
     ]
     subject = chosen or best_in_mean(comparison, graded)
     if subject and subject not in graded[NOT_JUDGED]:
