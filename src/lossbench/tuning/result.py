@@ -104,7 +104,7 @@ def print_result(
             [
                 arm.label,
                 digits(trials[0].value),
-                digits(winner and winner.value),
+                digits(None if winner is None else winner.value),
                 "none" if winner is None else str(winner.number),
                 str(sum(trial.value is None for trial in trials)),
                 " ".join(f"{path}={value}" for path, value in values) or "the defaults",

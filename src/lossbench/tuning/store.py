@@ -22,6 +22,7 @@ from optuna.distributions import (
 )
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from lossbench.errors import InputError
@@ -84,7 +85,7 @@ class ArmStudy:
     ) -> None:
         self.storage = storage
         self.name = name
-        self.direction = "maximize" if higher_is_better else "minimize"
+        self.direction = StudyDirection.MAXIMIZE if higher_is_better else StudyDirection.MINIMIZE
         self.paired = PairedSampler(tune_seed, space, defaults)
         self.adaptive = sampler == "tpe"
         self.setup = json.loads(json.dumps(setup))

@@ -252,11 +252,10 @@ def setup(arm: TunedArm, settings: Settings) -> dict[str, Any]:
 
 def print_search(arms: list[TunedArm], settings: Settings, folder: Path) -> None:
     """What is searched, on what it is chosen, and which arms got another head."""
-    runs = len(arms) * settings.budget * settings.trial_seeds
-    say(
-        f"tuning {folder.parent.name}: {runs} runs ({len(arms)} arms, {settings.budget} trials each, "
-        f"{settings.trial_seeds} seed{'s' * (settings.trial_seeds > 1)} each) in {folder}"
-    )
+    seeds = settings.trial_seeds
+    each = f"{settings.budget} trials each" + (f" with {seeds} seeds" if seeds > 1 else "")
+    runs = len(arms) * settings.budget * seeds
+    say(f"tuning {folder.parent.name}: {len(arms)} arms, {each}: {runs} runs in {folder}")
     words = {"paired": "paired: what arms share is drawn alike", "tpe": "TPE: adaptive, unpaired"}
     oracle = {"balanced": "balanced validation (oracle)", "training": "validation as in training"}
     say(f"  chosen by {settings.objective}, {oracle[prior(arms[0].config)]}")
