@@ -134,7 +134,10 @@ class ArmStudy:
         self.study.sampler = self.paired
         if self.adaptive and trial.number > 0:
             seed = derive_seed(self.paired.tune_seed, "tune", path, trial.number) % 2**32
-            self.study.sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=STARTUP)
+            # one value at a time, from trials that have ended: whatever was running when
+            self.study.sampler = optuna.samplers.TPESampler(
+                seed=seed, n_startup_trials=STARTUP, multivariate=False, constant_liar=False
+            )
         if isinstance(kind, CategoricalDistribution):
             return trial.suggest_categorical(path, kind.choices)
         if isinstance(kind, IntDistribution):
@@ -176,31 +179,56 @@ def distribution(entry: Dimension, default: Any) -> BaseDistribution:
     return FloatDistribution(low, high, log=log)
 
 
-def open_storage(place: str | None, journal: Path) -> BaseStorage:
-    """The database at the URL ``place``, or else the file ``journal``.
-
-    Raises `InputError` if it cannot be opened. Only one process may open ``journal`` for writing:
-    a lock or half a line in it was left by a process that was killed, and is removed.
-    """
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    warnings.filterwarnings("ignore", module="optuna")
+def database(url: str) -> BaseStorage:
+    """The database at ``url``; raises `InputError` if it cannot be opened."""
+    _quiet()
     try:
-        if place is not None:
-            return RDBStorage(place)
-        # absolute, for Optuna's lock is a link to it, and waits forever for one that leads nowhere
-        path = journal.resolve()
+        return RDBStorage(url)
+    except Exception as error:  # SQLAlchemy and its drivers raise whatever they like
+        reason = " ".join(str(error).split())
+        raise InputError(f"storage={url} cannot be opened: {reason}") from error
+
+
+def journal(file: Path) -> BaseStorage:
+    """The journal in ``file``, which the caller alone writes.
+
+    Raises `InputError` if it cannot be read.
+    """
+    _quiet()
+    # absolute, for Optuna's lock is a link to it, and waits forever for one that leads nowhere
+    path = file.resolve()
+    try:
         mend(path)
         return JournalStorage(JournalFileBackend(str(path)))
-    except Exception as error:  # a driver of a database raises whatever it likes
+    except Exception as error:  # a line that is damaged raises whatever reading it does
         reason = " ".join(str(error).split())
-        raise InputError(f"storage={place or journal} cannot be opened: {reason}") from error
+        raise InputError(
+            f"{file} cannot be read: {reason}; remove it, the trials are drawn again as they were"
+        ) from error
+
+
+def _quiet() -> None:
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    warnings.filterwarnings("ignore", module="optuna")
 
 
 def mend(journal: Path) -> None:
-    """Remove what a process that was killed while it wrote has left of its lock and its line."""
+    """Remove what a process that was killed while it wrote has left: its lock and its line."""
     journal.with_name(journal.name + ".lock").unlink(missing_ok=True)
-    if journal.exists() and not (content := journal.read_bytes()).endswith(b"\n"):
-        os.truncate(journal, content.rfind(b"\n") + 1)
+    content = journal.read_bytes() if journal.exists() else b""
+    lines = content.splitlines(keepends=True)
+    while lines and not _whole(lines[-1]):
+        lines.pop()
+    if (length := sum(map(len, lines))) < len(content):
+        os.truncate(journal, length)
+
+
+def _whole(line: bytes) -> bool:
+    try:
+        json.loads(line)
+    except ValueError:
+        return False
+    return line.endswith(b"\n")
 
 
 def _short(value: Any) -> str:

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -36,7 +36,11 @@ from lossbench.tuning.command import Settings
 from lossbench.tuning.result import as_json, check_others, print_result, write_result
 from lossbench.tuning.search import FOLDER, Trial, TunedArm, best, choose_arms, judged, trial_of
 
+if TYPE_CHECKING:
+    from optuna.storages import BaseStorage
+
 TELL_SECONDS = 5.0
+JOURNAL = "optuna.log"
 
 
 class TuneSweeper(LossbenchSweeper):
@@ -49,6 +53,8 @@ class TuneSweeper(LossbenchSweeper):
 
     def sweep(self, arguments: list[str]) -> Any:
         """Tune as ``arguments`` say; exits with 1 if not every run could be ended."""
+        from lossbench.tuning.store import database, journal
+
         try:
             arms = self.arms(arguments)
         except InputError:
@@ -59,10 +65,11 @@ class TuneSweeper(LossbenchSweeper):
         folder = Path(arms[0].config["runs_dir"]) / Run(arms[0].config).study / FOLDER
         check_others(folder, arms, self.settings, prior(arms[0].config))
         check_place(folder)
+        storage = database(self.settings.storage) if self.settings.storage else None
         check_writable(folder)
         try:
             with RunLock(folder / LOCK):
-                code = self.tune(arms, folder)
+                code = self.tune(arms, folder, storage or journal(folder / JOURNAL))
         except LockedError as error:
             say(f"lossbench: {error}; wait for it, or stop it")
             code = 1
@@ -88,9 +95,9 @@ class TuneSweeper(LossbenchSweeper):
             self.settings.arms, listed, losses, base, compose, own[0] if own else None
         )
 
-    def tune(self, arms: list[TunedArm], folder: Path) -> int:
+    def tune(self, arms: list[TunedArm], folder: Path, storage: BaseStorage) -> int:
         """Search, write what was found, train the winners; returns the exit code."""
-        found = self.search(arms, folder)
+        found = self.search(arms, folder, storage)
         if found is None:
             return 1
         settings, seeds = self.settings, self.settings.final_seeds
@@ -114,12 +121,13 @@ class TuneSweeper(LossbenchSweeper):
         print_result(arms, found, chosen, settings.objective, folder.parent.name)
         return 1 if failed else 0
 
-    def search(self, arms: list[TunedArm], folder: Path) -> dict[str, list[Trial]] | None:
+    def search(
+        self, arms: list[TunedArm], folder: Path, storage: BaseStorage
+    ) -> dict[str, list[Trial]] | None:
         """Every trial of every arm, with its value; None if some could not be ended."""
-        from lossbench.tuning.store import ArmStudy, open_storage
+        from lossbench.tuning.store import ArmStudy
 
         settings = self.settings
-        storage = open_storage(settings.storage, folder / "optuna.log")
         direction = facts(settings.objective).higher_is_better
         studies = {
             arm.name: ArmStudy(
@@ -199,15 +207,18 @@ def base_overrides(params: Mapping[str, Any], arguments: list[str], loader: Any)
     """The overrides that all arms have; refuses several values, a loss and seeds."""
     texts = [f"{key}={value}" for key, value in params.items()]
     parser = OverridesParser.create(config_loader=loader)
-    fixed, swept = split_overrides(parser.parse_overrides([*texts, *arguments]))
-    typed, _ = split_overrides(parser.parse_overrides(arguments))
-    for key, instead in (
-        ("loss", "name the losses with arms="),
-        ("seed", "see seeds= and trial_seeds="),
-        ("arm", "arms have names"),
-    ):
-        if key in typed:
-            raise InputError(f"{key}={typed[key]} is not for lossbench tune: {instead}")
+    parsed = parser.parse_overrides(arguments)
+    fixed, swept = split_overrides([*parser.parse_overrides(texts), *parsed])
+    instead = {
+        "loss": "name the losses with arms=",
+        "arm": "arms have names",
+        "seed": "see seeds= and trial_seeds=",
+        "zip": "it tunes one cell",
+        "exclude": "it tunes one cell",
+    }
+    for override in parsed:
+        if (key := override.key_or_group) in instead:
+            raise InputError(f"{override.input_line} is not for lossbench tune: {instead[key]}")
     swept.pop("seed", None)
     fixed.pop("seed", None)
     for key, values in swept.items():
