@@ -24,7 +24,7 @@ PLAN_OPTION = "--plan"
 
 
 def run_application(command: str, arguments: list[str]) -> int:
-    """Run `lossbench train` or `sweep` with Hydra ``arguments``; returns the exit code."""
+    """Run `lossbench train`, `sweep` or `tune` with Hydra ``arguments``; returns the exit code."""
     import hydra
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
@@ -32,12 +32,14 @@ def run_application(command: str, arguments: list[str]) -> int:
     check_options(command, [entry for entry in arguments if entry != PLAN_OPTION])
     check_sweep_keys(command, arguments)
     arguments = with_plan(command, arguments)
-    register_experiments(own_config_folder(arguments))
+    own = own_config_folder(arguments)
+    register_experiments(own)
+    register_tuned(arguments, own)
     check_groups(arguments)
     # Hydra's own error report hides what we need to explain: let its exceptions through
     os.environ["HYDRA_FULL_ERROR"] = "1"
     sys.argv = [f"lossbench {command}", *arguments]
-    if command == "sweep" and not {"-m", "--multirun"} & set(arguments):
+    if command in ("sweep", "tune") and not {"-m", "--multirun"} & set(arguments):
         sys.argv.append("--multirun")
     single.clear()
     try:
@@ -76,6 +78,7 @@ def compose(arguments: list[str]) -> Config:
 
     own = own_config_folder(arguments)
     register_experiments(own)
+    register_tuned(arguments, own)
     check_groups(arguments)
     overrides = without_config_dir(arguments)
     search = [f"hydra.searchpath=[file://{own}]"] if own else []
@@ -84,6 +87,14 @@ def compose(arguments: list[str]) -> Config:
             return resolve(hydra.compose("train", overrides=[*overrides, *search]))
     except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
         raise explain(error) from error
+
+
+def register_tuned(arguments: list[str], own: Path | None) -> None:
+    """Make the values that `lossbench tune` chose a choice of Hydra's, where one is asked for."""
+    if any(argument.lstrip("+").startswith("tuned=") for argument in arguments):
+        from lossbench.tuning.tuned_config import register
+
+        register(arguments, own)
 
 
 def check_groups(arguments: list[str]) -> None:

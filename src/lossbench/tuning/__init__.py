@@ -1,0 +1,1 @@
+"""Fair tuning: equal budgets, paired draws, chosen on validation, retrained with fresh seeds."""

@@ -1,0 +1,126 @@
+"""What a tuning found: `tuning.json` for compare, and a table for the terminal."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from lossbench.comparison.metrics import facts
+from lossbench.errors import InputError
+from lossbench.records import files
+from lossbench.tuning.command import Settings
+from lossbench.tuning.search import Trial, TunedArm
+
+RESULT = "tuning.json"
+SAME = ("objective", "validation_prior", "sampler", "budget", "study_seed", "trial_seeds")
+"""What all arms of a study's tuning have in common."""
+
+Found = Mapping[str, Sequence[Trial]]
+Chosen = Mapping[str, Trial | None]
+
+
+def conditions(settings: Settings, prior: str) -> dict[str, Any]:
+    """The head of tuning.json."""
+    return {
+        "objective": settings.objective,
+        "validation_prior": prior,
+        "higher_is_better": facts(settings.objective).higher_is_better,
+        "sampler": settings.sampler,
+        "budget": settings.budget,
+        "study_seed": settings.tune_seed,
+        "trial_seeds": settings.seeds_of_trials,
+        "final_seeds": settings.final_seeds,
+    }
+
+
+def as_json(
+    arms: Sequence[TunedArm], found: Found, chosen: Chosen, settings: Settings, prior: str
+) -> dict[str, Any]:
+    """The content of tuning.json, without the arms that an earlier command tuned."""
+    entries = {}
+    for arm in arms:
+        winner = chosen[arm.name]
+        tuned = winner is not None and winner.number > 0
+        entries[arm.label] = {
+            "space": {path: entry.plain() for path, entry in arm.space.items()},
+            "trials": [trial.plain() for trial in found[arm.name]],
+            "chosen": winner
+            and {
+                "number": winner.number,
+                "parameters": winner.parameters,
+                "value": winner.value,
+            },
+            "default_arm": arm.label,
+            "tuned_arm": f"{arm.label} (tuned)" if tuned else arm.label,
+        }
+    written = datetime.now(UTC).isoformat(timespec="seconds")
+    return {"schema": 1, "written": written, **conditions(settings, prior), "arms": entries}
+
+
+def others(folder: Path, arms: Sequence[TunedArm]) -> dict[str, Any]:
+    """What an earlier command found for other arms: its tuning.json, only with these."""
+    try:
+        content = json.loads((folder / RESULT).read_text())
+        mine = {arm.label for arm in arms}
+        return content | {"arms": {k: v for k, v in content["arms"].items() if k not in mine}}
+    except FileNotFoundError:
+        return {"arms": {}}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(
+            f"{folder / RESULT} cannot be read ({error}); remove it, the trials are not affected"
+        ) from error
+
+
+def check_others(folder: Path, arms: Sequence[TunedArm], settings: Settings, prior: str) -> None:
+    """Refuse to tune arms of one study on different terms."""
+    before, now = others(folder, arms), conditions(settings, prior)
+    names = ", ".join(before["arms"])
+    for key in SAME if names else ():
+        if before.get(key) != now[key]:
+            raise InputError(
+                f"{names} of this study were tuned with {key}={before.get(key)}, not {now[key]}; "
+                "name all of them in arms=, or choose another study=NAME"
+            )
+
+
+def write_result(folder: Path, result: Mapping[str, Any], arms: Sequence[TunedArm]) -> None:
+    """Write tuning.json; arms that an earlier command tuned stay in it."""
+    entries = {**others(folder, arms)["arms"], **result["arms"]}
+    files.write_json(folder / RESULT, {**result, "arms": entries})
+
+
+def print_result(
+    arms: Sequence[TunedArm], found: Found, chosen: Chosen, objective: str, study: str
+) -> None:
+    """Print a line for every arm: its default, its best trial, and how to use what was found."""
+    rows = [["arm", "default", "best", "trial", "failed", "parameters"]]
+    for arm in arms:
+        trials, winner = found[arm.name], chosen[arm.name]
+        values = winner.parameters.items() if winner is not None and winner.number else ()
+        rows.append(
+            [
+                arm.label,
+                digits(trials[0].value),
+                digits(None if winner is None else winner.value),
+                "none" if winner is None else str(winner.number),
+                str(sum(trial.value is None for trial in trials)),
+                " ".join(f"{path}={value}" for path, value in values) or "the defaults",
+            ]
+        )
+    print(f"{objective} of {len(found[arms[0].name])} trials each:")
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)][:-1]
+    for row in rows:
+        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=False)]
+        print("  " + "  ".join([*cells, row[-1]]))
+    example = next((arm for arm in arms if chosen[arm.name] is not None), None)
+    if example is not None:
+        loss = example.choices["loss"]
+        print(f"train with them: lossbench train loss={loss} +tuned={study}/{example.file_name}")
+
+
+def digits(value: float | None) -> str:
+    """Four digits, or that there is no value."""
+    return "failed" if value is None else f"{value:.4f}"
