@@ -45,7 +45,8 @@ class Record:
 
     ``fingerprints`` are hashes of the training subset, the initial backbone weights and the first
     batches: what pairing is proved with. ``metrics`` maps ``split/group/metric`` to a number, or
-    to None where the metric is undefined.
+    to None where the metric is undefined. Of a ``sealed`` run nothing is measured on test: its
+    outputs are stored, and `lossbench unseal` opens them.
     """
 
     status: str
@@ -70,6 +71,7 @@ class Record:
     notes: list[str] = field(default_factory=list)  # where the data are not what was asked for
     started: str = ""
     seconds: float = 0.0
+    sealed: bool = False
     energy_joules: float | None = None  # of the whole GPU meanwhile; None where NVML cannot tell
     schema: int = SCHEMA
     folder: Path = field(default=Path(), compare=False)
