@@ -93,6 +93,7 @@ def _compared(study: Path, settings: dict[str, str | None], margin: float | None
     from lossbench.comparison import metrics
     from lossbench.comparison.compare import compare
     from lossbench.comparison.posthoc import split_baseline, with_posthoc
+    from lossbench.comparison.selection import read_selection
 
     records = read_study(study)
     ended = {record.folder.name for record in records if record.status in ("done", "failed")}
@@ -109,10 +110,13 @@ def _compared(study: Path, settings: dict[str, str | None], margin: float | None
     arm, its_own = split_baseline(baseline)
     methods = chosen(settings["posthoc"], found.posthoc) + its_own
     records = with_posthoc(records, list(dict.fromkeys(methods)), arm)
+    selection = read_selection(study)
     out = Path(settings["out"]) if settings["out"] else study / "comparison"
     choices = {"baseline": baseline, "metric": metric, "by": by}
     try:
-        return compare(records, **choices, margin=margin, pending=pending, out=out)
+        return compare(
+            records, **choices, margin=margin, pending=pending, selection=selection, out=out
+        )
     except OSError as error:  # of a record it would be a DamagedRecordError
         raise InputError(
             f"out={out}: results cannot be written there ({error.strerror or error}); "

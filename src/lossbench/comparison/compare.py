@@ -19,6 +19,7 @@ from lossbench.comparison.overall import overall
 from lossbench.comparison.pairing import Difference, differences, pair_runs
 from lossbench.comparison.paragraph import paragraph
 from lossbench.comparison.posthoc import Derived
+from lossbench.comparison.selection import NOTHING_SELECTED, Selection
 from lossbench.comparison.table import (
     Gap,
     find_gaps,
@@ -27,6 +28,7 @@ from lossbench.comparison.table import (
     run_table,
     summarise,
 )
+from lossbench.comparison.tuning import Tuning
 from lossbench.comparison.verdict import Verdict, headline, verdict
 from lossbench.errors import InputError, unknown
 from lossbench.records import Record
@@ -40,7 +42,8 @@ class Comparison:
     context, label and metric (see `summarise`). ``ranked`` gives the labels of every context: the
     baseline, then the best first. ``gaps`` are runs that could not be used, ``notes`` says why a
     context has no differences. ``labels`` are all of them, in one order for all figures.
-    ``pending`` is the number of planned runs that are neither done nor failed.
+    ``pending`` is the number of planned runs that are neither done nor failed. ``selection`` is
+    what the study's folder says of tuning and of the test set.
     ``figure_data`` keeps what `aggregate.context_data` has computed.
     """
 
@@ -58,6 +61,7 @@ class Comparison:
     notes: dict[str, str]
     margin: float | None = None
     pending: int = 0
+    selection: Selection = NOTHING_SELECTED
     files: list[Path] = field(default_factory=list)
     figure_data: dict[str, dict[str, Any]] = field(default_factory=dict, repr=False)
 
@@ -77,6 +81,11 @@ class Comparison:
     def across(self) -> Across | None:
         """The metric that decides over all cells; None if there is only one."""
         return gather(self)
+
+    @property
+    def tuning(self) -> Tuning:
+        """How the arms were tuned."""
+        return self.selection.tuning
 
     @property
     def facts(self) -> Metric:
@@ -134,6 +143,7 @@ def compare(
     margin: float | None = None,
     by: str = "arm",
     pending: int = 0,
+    selection: Selection = NOTHING_SELECTED,
     out: Path,
 ) -> Comparison:
     """Compare the runs of one study and write what was found to ``out``.
@@ -145,6 +155,7 @@ def compare(
     paired with, ``metric`` the tag that decides. Every other metric is described, not judged.
     ``margin`` is the smallest difference in ``metric`` that matters, in its unit (None: not said).
     ``pending`` planned runs are still to come: the answer then says that it is an interim one.
+    ``selection`` says how arms were tuned; a tuned ``baseline`` whose defaults won is the default.
 
     Raises `InputError`, with nothing written, if no run is finished, if ``by``, ``baseline`` or
     ``metric`` is unknown, or if runs share seeds but none is paired.
@@ -152,7 +163,7 @@ def compare(
     from lossbench.comparison import export, figure_files, latex, report, tensorboard_run
 
     choices = {"baseline": baseline, "metric": metric, "by": by}
-    comparison = evaluate(records, **choices, margin=margin, pending=pending)
+    comparison = evaluate(records, **choices, margin=margin, pending=pending, selection=selection)
     out.mkdir(parents=True, exist_ok=True)
     comparison.files.append(export.write_csv(comparison, out / "results.csv"))
     comparison.files.append(export.write_markdown(comparison, out / "results.md"))
@@ -172,6 +183,7 @@ def evaluate(
     by: str,
     margin: float | None = None,
     pending: int = 0,
+    selection: Selection = NOTHING_SELECTED,
 ) -> Comparison:
     """What `compare` computes, without writing anything."""
     runs = run_table(records, by)
@@ -182,7 +194,7 @@ def evaluate(
             "difference that matters such as 0.01"
         )
     done = finished(runs)
-    baseline = known_baseline(baseline, done)
+    baseline = known_baseline(selection.tuning.named(baseline), done)
     columns = [metric, *metrics.columns(split_of(metric), runs.columns)]
     summary = summarise(runs, dict.fromkeys(columns))
     pairs = pair_runs(runs, records, baseline=baseline, metric=metric, by=by)
@@ -217,6 +229,7 @@ def evaluate(
         notes=_notes(ranked, baseline),
         margin=margin,
         pending=pending,
+        selection=selection,
     )
 
 

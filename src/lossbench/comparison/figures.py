@@ -18,6 +18,7 @@ import altair as alt
 from lossbench.comparison import metrics
 from lossbench.comparison.aggregate import scatter_metric
 from lossbench.comparison.metrics import Metric
+from lossbench.comparison.tuning import Tuning
 
 if TYPE_CHECKING:
     from lossbench.comparison.compare import Comparison
@@ -43,6 +44,8 @@ def specifications(comparison: Comparison) -> dict[str, Specification]:
     """The specification of every kind of figure, by name."""
     against = metrics.facts(scatter_metric(comparison))
     found = _specifications(comparison.facts, comparison.baseline, comparison.margin, against)
+    if comparison.tuning.arms:
+        found = found | {"budget": _budget(comparison.tuning).to_dict()}
     return {name: dict(specification) for name, specification in found.items()}
 
 
@@ -277,3 +280,36 @@ def _cross_loss() -> alt.TopLevelMixin:
     ink = alt.when("datum.shade > 0.55").then(alt.value("#ffffff")).otherwise(alt.value("#1b1f26"))
     words = base.mark_text(fontSize=10).encode(text="text:N", color=ink)
     return alt.layer(cells, own, words).properties(width="container", height=alt.Step(24))
+
+
+def _budget(tuning: Tuning) -> alt.TopLevelMixin:
+    """Best validation value up to every trial: hollow with defaults, large where chosen."""
+    fact = metrics.facts(tuning.objective)
+    title = [f"best {fact.name} on", f"{tuning.where} {fact.arrow}"]
+    axis = alt.Axis(tickMinStep=1, grid=False)
+    base = alt.Chart(ROWS).encode(
+        x=alt.X("trial:Q", title="trial (0: defaults)", axis=axis),
+        color=COLOUR,
+        detail="label:N",
+    )
+    best = alt.Y("best:Q", title=title, scale=alt.Scale(zero=False))
+    line = base.mark_line(strokeWidth=1.8, interpolate="step-after").encode(y=best, strokeDash=DASH)
+    names = ("value", "best")
+    tooltip = [ARM, "trial:Q", *(alt.Tooltip(f"{name}:Q", format=".4~g") for name in names)]
+    own = base.mark_circle(size=18, opacity=0.7).encode(y="value:Q", tooltip=tooltip)
+    marked = base.mark_point(size=90, strokeWidth=2, opacity=1).encode(
+        y=best, shape=SHAPE, tooltip=tooltip
+    )
+    defaults = marked.transform_filter("datum.trial === 0 && isValid(datum.best)")
+    chosen = marked.transform_filter("datum.mark === 'chosen'").mark_point(
+        filled=True, size=130, opacity=1
+    )
+    failed = (  # on the line of its arm; on the floor where the arm has none yet
+        base.transform_joinaggregate(floor="min(best)")
+        .transform_filter("datum.mark === 'failed'")
+        .transform_calculate(height="isValid(datum.best) ? datum.best : datum.floor")
+        .mark_text(text="×", fontSize=18)
+        .encode(y="height:Q", tooltip=[ARM, "trial:Q", "mark:N"])
+    )
+    layers = alt.layer(line, own, defaults, chosen, failed)
+    return layers.properties(width="container", height=280)

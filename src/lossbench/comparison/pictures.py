@@ -22,6 +22,7 @@ FIGURES = {
     "differences": ("differences", 1, 560),
     "losses": ("losses", 3, 300),
     "overfitting": ("losses", 3, 300),
+    "budget": ("budget", 2, 460),
     "curves": ("curves", 3, 300),
     "recall": ("recall", 1, 620),
     "reliability": ("reliability", 3, 300),

@@ -12,6 +12,7 @@ from lossbench.comparison.export import escape, markdown_table
 from lossbench.comparison.labels import slugs
 from lossbench.comparison.pictures import figure_png
 from lossbench.comparison.tables import Sheet, sheets
+from lossbench.comparison.tuning_effect import tuning_sheets
 
 if TYPE_CHECKING:
     from lossbench.comparison.compare import Comparison
@@ -38,7 +39,8 @@ def _texts(comparison: Comparison) -> dict[str, str]:
         found["all-cells/answer"] = "\n\n".join(answer)
     for context, slug in slugs(comparison.ranked).items():
         found[f"{slug}/answer"] = escape(comparison.paragraph(context))
-        every: list[Sheet] = [*sheets(comparison, context), *audit_sheets(comparison, context)]
+        every: list[Sheet] = [*sheets(comparison, context), *tuning_sheets(comparison, context)]
+        every += audit_sheets(comparison, context)
         for place, sheet in enumerate(every, start=1):
             found[f"{slug}/table_{place:02}"] = markdown_table(sheet)
     return found

@@ -1,4 +1,4 @@
-"""How the arms of a study were tuned: ``<study>/tuning/tuning.json``, as `lossbench tune` writes it.
+"""How the arms of a study were tuned: ``<study>/tuning/tuning.json``, of `lossbench tune`.
 
 Read for the comparison, never run: the trials lie two levels below the study, so they are no runs
 of its tables. Whatever is wrong with the file is said in one line, and the comparison goes on.
@@ -10,7 +10,6 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from math import comb
 from pathlib import Path
 from typing import Any
@@ -33,11 +32,15 @@ AS_RUN, OVER_ORDERS = "as run", "mean over orders"
 
 @dataclass(frozen=True)
 class Trial:
-    """One trial: its ``number`` (0: the defaults), and the mean ``value`` or None if it failed."""
+    """One trial: its ``number`` (0: the defaults), and the mean ``value`` or None if it failed.
+
+    ``folders`` are the names of its runs in ``<study>/tuning``.
+    """
 
     number: int
     parameters: dict[str, Any]
     value: float | None
+    folders: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -66,18 +69,18 @@ class Tuning:
     higher_is_better: bool = True
     sampler: str = PAIRED
     trial_seeds: tuple[int, ...] = ()
-    written: str = ""
     problem: str = ""
 
-    @cached_property
+    @property
     def where(self) -> str:
         """The split on which trials were judged, in words."""
         return "balanced validation (oracle)" if self.oracle else "validation (training prior)"
 
-    @cached_property
-    def measured(self) -> str:
+    @property
+    def words(self) -> str:
         """The objective in words: ``balanced accuracy on balanced validation (oracle)``."""
-        return f"{metrics.facts(self.objective).name} on {self.where}"
+        name = metrics.facts(self.objective).name if self.objective else "objective"
+        return f"{name} on {self.where}"
 
     def budgets(self, arm: str) -> set[int]:
         """The numbers of trials that ``arm`` may be said to have had; {0}: it was not tuned.
@@ -127,7 +130,6 @@ def _tuning(content: Mapping[str, Any]) -> Tuning:
         higher_is_better=bool(content["higher_is_better"]),
         sampler=str(content["sampler"]),
         trial_seeds=tuple(int(seed) for seed in content["trial_seeds"]),
-        written=str(content["written"]),
     )
 
 
@@ -146,20 +148,25 @@ def _tuned(entry: Mapping[str, Any]) -> Tuned:
 def _trial(entry: Mapping[str, Any]) -> Trial:
     value = entry["value"]
     known = value is not None and math.isfinite(value)
-    return Trial(int(entry["number"]), dict(entry["parameters"]), float(value) if known else None)
+    return Trial(
+        number=int(entry["number"]),
+        parameters=dict(entry["parameters"]),
+        value=float(value) if known else None,
+        folders=tuple(str(name) for name in entry["folders"]),
+    )
 
 
-def budget_curve(tuning: Tuning, number: Mapping[str, int]) -> Columns:
+def budget_curve(tuning: Tuning, places: Mapping[str, int]) -> Columns:
     """The columns of the figure ``budget``, a row per arm, view and trial.
 
-    ``number`` is the place of every label; an arm is drawn as its tuned form, else as its default
-    one. ``value`` is the trial's own (None if it failed), ``best`` the best so far; ``mark`` is
-    ``chosen``, ``failed`` or ""; trial 0 are the defaults.
+    ``places`` are the numbers under which the arms of ``tuning.arms`` are drawn; others are left
+    out. ``value`` is the trial's own, None if it failed; ``best`` the best so far; ``mark`` is
+    ``chosen``, ``failed`` or "". Over orders a trial has neither a value nor a mark. Trial 0 has
+    the defaults.
     """
     columns: Columns = {}
-    for entry in tuning.arms.values():
-        arm = number.get(entry.tuned_arm, number.get(entry.default_arm))
-        if arm is None or not entry.trials:
+    for name, entry in tuning.arms.items():
+        if name not in places or not entry.trials:
             continue
         values = [math.nan if t.value is None else t.value for t in entry.trials]
         sign = 1 if tuning.higher_is_better else -1
@@ -169,10 +176,10 @@ def budget_curve(tuning: Tuning, number: Mapping[str, int]) -> Columns:
             views[OVER_ORDERS] = expected_best(signed)
         for view, best in views.items():
             ends = plain(sign * value for value in best)
-            own = plain(values) if view == AS_RUN else [None] * len(values)
-            for trial, value, reached in zip(entry.trials, own, ends, strict=True):
-                row = {"view": view, "trial": trial.number, "value": value, "best": reached}
-                append(columns, arm=arm, **row, mark=_mark(trial, entry))
+            for trial, value, reached in zip(entry.trials, plain(values), ends, strict=True):
+                own = (value, _mark(trial, entry)) if view == AS_RUN else (None, "")
+                row = {"arm": places[name], "view": view, "trial": trial.number, "best": reached}
+                append(columns, **row, value=own[0], mark=own[1])
     return columns
 
 

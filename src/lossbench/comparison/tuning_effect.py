@@ -8,17 +8,19 @@ chose.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from lossbench.comparison import formats
+from lossbench.comparison.across_cells import PLURAL
+from lossbench.comparison.columns import Columns
 from lossbench.comparison.pairing import pair_runs
 from lossbench.comparison.posthoc import split_baseline
 from lossbench.comparison.statistics import Estimate, estimate
 from lossbench.comparison.tables import Sheet
-from lossbench.comparison.tuning import Trial, Tuned
+from lossbench.comparison.tuning import Trial, Tuned, budget_curve
 from lossbench.settings import leaves
 
 if TYPE_CHECKING:
@@ -100,6 +102,16 @@ def paired(comparison: Comparison, context: str, label: str, other: str) -> Esti
     return estimate(pairs.loc[pairs["refused"] == "", "difference"].to_numpy())
 
 
+def budget(comparison: Comparison, context: str, number: Mapping[str, int]) -> Columns:
+    """The data of the budget curve of one context; ``number`` is the place of every label.
+
+    An arm is drawn as its tuned form, else as its default one.
+    """
+    labels = {effect.arm: effect.tuned or effect.default for effect in effects(comparison, context)}
+    places = {arm: number[label] for arm, label in labels.items() if label is not None}
+    return budget_curve(comparison.tuning, places)
+
+
 def tuning_sheets(comparison: Comparison, context: str) -> list[Sheet]:
     """The tables of one context: defaults beside tuned, and the order of the arms under either."""
     found = effects(comparison, context)
@@ -131,13 +143,13 @@ def _effect_sheet(comparison: Comparison, found: Sequence[Effect]) -> Sheet:
     head = (
         *(comparison.by, f"defaults {fact.arrow}", f"tuned {fact.arrow}"),
         *("tuned minus defaults", "95 % t-interval", "paired seeds", "trial chosen"),
-        *("its parameters", f"its {tuning.measured}", "trials", "failed"),
+        *("its parameters", f"its {tuning.words}", "trials", "failed"),
     )
     without = f", without {_seeds(tuning.trial_seeds)} of the trials" if tuning.trial_seeds else ""
     caption = (
         f"Defaults and tuned: {fact.name}, {comparison.where}, mean ± standard error over "
         f"seeds{without}. The interval is that of each difference by itself: "
-        f"described, not judged; all {comparison.by}s are judged in one family, against "
+        f"described, not judged; all {PLURAL[comparison.by]} are judged in one family, against "
         f"{comparison.baseline}. The value that a trial was chosen for is too good by that choice; "
         "the difference is not. Trial 0 has the defaults"
     )
@@ -196,10 +208,11 @@ def orders(
     base = next((effect for effect in found if effect.entry is own), None)
     if base is None or base.default is None or base.tuned is None:
         return None
+    itself = replace(NOTHING, mean=0.0)
     leads: dict[str, tuple[Estimate, Estimate]] = {}
     for effect in found:
         if effect is base:
-            leads[effect.arm] = (estimate([0.0]), estimate([0.0]))
+            leads[effect.arm] = (itself, itself)
         elif effect.default is not None and effect.tuned is not None:
             defaults = paired(comparison, context, effect.default, base.default)
             tuned = paired(comparison, context, effect.tuned, base.tuned)
@@ -216,9 +229,7 @@ def orders(
     return ordered(0, base.default), ordered(1, base.tuned)
 
 
-def _order_sheet(
-    comparison: Comparison, context: str, found: Sequence[Effect]
-) -> Sheet | None:
+def _order_sheet(comparison: Comparison, context: str, found: Sequence[Effect]) -> Sheet | None:
     both = orders(comparison, context, found)
     if both is None:
         return None
@@ -234,7 +245,7 @@ def _order_sheet(
         *(f"tuned minus {tuned.baseline}", "95 % t-interval ", "place "),
     )
     caption = (
-        f"Like with like: the {comparison.by}s with their defaults, and when each is tuned, in "
+        f"Like with like: the {PLURAL[comparison.by]} with their defaults, and when each is tuned, in "
         f"{comparison.facts.name}, by their mean paired differences; each interval is that of its "
         f"row alone: described, not judged. To judge them when each is tuned: "
         f'baseline="{tuned.baseline}"'
@@ -265,7 +276,9 @@ def _changed(comparison: Comparison, found: Sequence[Effect]) -> str:
         if len(kept) == len(found):
             return f"Tuning {how} changed nothing: the defaults of {formats.some(kept)} won."
         return f"Tuned {how}; no tuned {comparison.by} is paired with its defaults yet."
-    sizes = formats.some([_size(effect, first=place == 0) for place, effect in enumerate(gained)], 5)
+    sizes = formats.some(
+        [_size(effect, first=place == 0) for place, effect in enumerate(gained)], 5
+    )
     still = f" The defaults of {formats.some(kept)} won." if kept else ""
     return (
         f"Tuning {how} changes {comparison.facts.name} ({comparison.where}) by {sizes}; "
