@@ -93,8 +93,9 @@ def captions(comparison: Comparison) -> dict[str, Caption]:
         "budget": Caption(
             "Budget curve",
             f"Best {comparison.tuning.words} up to every trial: what the trials were chosen by, no "
-            "result. Hollow: the defaults, trial 0. Small dots: each trial's own value. Large: the "
-            f"trial chosen. ×: a failed trial.{orders}",
+            "result. A line looks like its tuned arm. Hollow: the defaults, trial 0. Filled: the "
+            "trial chosen. ×: a failed trial. Dots: the values of single trials, but for those far "
+            f"off all lines.{orders}",
             wide=True,
         ),
         "losses": Caption(

@@ -283,33 +283,60 @@ def _cross_loss() -> alt.TopLevelMixin:
 
 
 def _budget(tuning: Tuning) -> alt.TopLevelMixin:
-    """Best validation value up to every trial: hollow with defaults, large where chosen."""
+    """Best validation value up to every trial: hollow with defaults, filled where chosen.
+
+    What a row does not show is transparent and not filtered out: a layer without rows makes Vega
+    warn in the console.
+    """
     fact = metrics.facts(tuning.objective)
     title = [f"best {fact.name} on", f"{tuning.where} {fact.arrow}"]
-    axis = alt.Axis(tickMinStep=1, grid=False)
-    base = alt.Chart(ROWS).encode(
-        x=alt.X("trial:Q", title="trial (0: defaults)", axis=axis),
+    base = (
+        alt.Chart(ROWS)
+        .transform_joinaggregate(floor="min(best)", ceiling="max(best)")
+        .transform_calculate(
+            height="isValid(datum.best) ? datum.best : datum.floor",
+            reach="datum.ceiling > datum.floor ? datum.ceiling - datum.floor : 1e9",
+            own="isValid(datum.value) ? datum.value : datum.height",
+            near="clamp(datum.own, datum.floor - datum.reach, datum.ceiling + datum.reach)",
+            dot="datum.near === datum.own ? datum.own : null",
+            failed="datum.mark === 'failed'",
+            chosen="datum.mark === 'chosen'",
+        )
+        .encode(
+            x=alt.X(
+                "trial:Q", title="trial (0: defaults)", axis=alt.Axis(tickMinStep=1, grid=False)
+            ),
+            detail="label:N",
+            tooltip=[
+                ARM,
+                "trial:Q",
+                *(alt.Tooltip(f"{n}:Q", format=".4~g") for n in ("value", "best")),
+            ],
+        )
+    )
+    scale = alt.Scale(zero=False)
+    best, height = (alt.Y(f"{name}:Q", title=title, scale=scale) for name in ("best", "height"))
+    line = base.mark_line(strokeWidth=1.8, interpolate="step-after")
+    line = line.encode(y=best, stroke=STROKE, strokeDash=DASH)
+    own = base.mark_circle(size=18).encode(
+        y=alt.Y("dot:Q", title=title, scale=scale),
         color=COLOUR,
-        detail="label:N",
+        opacity=_shown("!datum.failed", 0.7),
     )
-    best = alt.Y("best:Q", title=title, scale=alt.Scale(zero=False))
-    line = base.mark_line(strokeWidth=1.8, interpolate="step-after").encode(y=best, strokeDash=DASH)
-    names = ("value", "best")
-    tooltip = [ARM, "trial:Q", *(alt.Tooltip(f"{name}:Q", format=".4~g") for name in names)]
-    own = base.mark_circle(size=18, opacity=0.7).encode(y="value:Q", tooltip=tooltip)
-    marked = base.mark_point(size=90, strokeWidth=2, opacity=1).encode(
-        y=best, shape=SHAPE, tooltip=tooltip
+    points = base.mark_point(filled=False, strokeWidth=2, size=110).encode(
+        y=height,
+        shape=SHAPE,
+        fill=FILL,
+        stroke=STROKE,
+        fillOpacity=_shown("datum.chosen"),
+        strokeOpacity=_shown("datum.chosen || (datum.trial === 0 && !datum.failed)"),
     )
-    defaults = marked.transform_filter("datum.trial === 0 && isValid(datum.best)")
-    chosen = marked.transform_filter("datum.mark === 'chosen'").mark_point(
-        filled=True, size=130, opacity=1
+    failed = base.mark_text(text="×", fontSize=18).encode(
+        y=height, color=COLOUR, opacity=_shown("datum.failed")
     )
-    failed = (  # on the line of its arm; on the floor where the arm has none yet
-        base.transform_joinaggregate(floor="min(best)")
-        .transform_filter("datum.mark === 'failed'")
-        .transform_calculate(height="isValid(datum.best) ? datum.best : datum.floor")
-        .mark_text(text="×", fontSize=18)
-        .encode(y="height:Q", tooltip=[ARM, "trial:Q", "mark:N"])
-    )
-    layers = alt.layer(line, own, defaults, chosen, failed)
-    return layers.properties(width="container", height=280)
+    return alt.layer(line, own, points, failed).properties(width="container", height=280)
+
+
+def _shown(when: str, opacity: float = 1.0) -> Any:
+    """The opacity of the rows where ``when`` holds; all others cannot be seen."""
+    return alt.when(when).then(alt.value(opacity)).otherwise(alt.value(0))

@@ -94,7 +94,7 @@ def budget_words(tuning: Tuning, arm: str) -> str:
 def selection_sheet(comparison: Comparison, seeds: Sequence[int]) -> Sheet:
     """How arms were tuned and when the test set was first looked at; ``seeds`` are those shown."""
     rows = [*_tuning_rows(comparison.selection, seeds), *_test_rows(comparison)]
-    caption = "Tuning, and what had been chosen when the test set was looked at"
+    caption = "Tuning and when the test set was looked at"
     return Sheet(caption, ("setting", "value"), tuple(rows))
 
 

@@ -131,10 +131,10 @@ def _effect_sheet(comparison: Comparison, found: Sequence[Effect]) -> Sheet:
             (
                 effect.arm,
                 _mean(effect, effect.default),
-                "the defaults won" if effect.kept else _mean(effect, effect.tuned),
+                _mean(effect, effect.tuned),
                 *_difference(effect.gain),
                 formats.UNDEFINED if chosen is None else str(chosen.number),
-                _parameters(chosen),
+                "the defaults" if effect.kept else _parameters(chosen),
                 best,
                 str(len(entry.trials)),
                 str(entry.failed),
@@ -143,22 +143,23 @@ def _effect_sheet(comparison: Comparison, found: Sequence[Effect]) -> Sheet:
     head = (
         *(comparison.by, f"defaults {fact.arrow}", f"tuned {fact.arrow}"),
         *("tuned minus defaults", "95 % t-interval", "paired seeds", "trial chosen"),
-        *("its parameters", f"its {tuning.words}", "trials", "failed"),
+        *("its parameters", "its validation value", "trials", "failed"),
     )
     without = f", without {_seeds(tuning.trial_seeds)} of the trials" if tuning.trial_seeds else ""
     caption = (
         f"Defaults and tuned: {fact.name}, {comparison.where}, mean ± standard error over "
         f"seeds{without}. The interval is that of each difference by itself: "
         f"described, not judged; all {PLURAL[comparison.by]} are judged in one family, against "
-        f"{comparison.baseline}. The value that a trial was chosen for is too good by that choice; "
-        "the difference is not. Trial 0 has the defaults"
+        f"{comparison.baseline}. Trials were chosen by {tuning.words}: the value of "
+        "the one chosen is the best of several, and too good for that reason; the difference is of "
+        "other seeds. Trial 0 has the defaults"
     )
     return Sheet(caption, head, tuple(rows))
 
 
 def _mean(effect: Effect, label: str | None) -> str:
     if label is None:
-        return "no finished run"
+        return formats.UNDEFINED
     number = effect.values[label]
     return formats.plus_minus(number.mean, number.standard_error)
 
@@ -245,10 +246,10 @@ def _order_sheet(comparison: Comparison, context: str, found: Sequence[Effect]) 
         *(f"tuned minus {tuned.baseline}", "95 % t-interval ", "place "),
     )
     caption = (
-        f"Like with like: the {PLURAL[comparison.by]} with their defaults, and when each is tuned, in "
-        f"{comparison.facts.name}, by their mean paired differences; each interval is that of its "
-        f"row alone: described, not judged. To judge them when each is tuned: "
-        f'baseline="{tuned.baseline}"'
+        f"Like with like: the {PLURAL[comparison.by]} with their defaults, and when each is "
+        f"tuned, in {comparison.facts.name}, by their mean paired differences; each "
+        f"interval is that of its row alone: described, not judged. To judge them "
+        f'when each is tuned: baseline="{tuned.baseline}"'
     )
     return Sheet(caption, head, tuple(rows))
 
@@ -348,7 +349,8 @@ def _seen(comparison: Comparison, context: str) -> str:
     seeds = sorted(set(of_tuned["seed"]) & set(comparison.tuning.trial_seeds))
     if not seeds:
         return ""
-    labels = list(dict.fromkeys(of_tuned.loc[of_tuned["seed"].isin(seeds), "label"]))
+    concerned = set(of_tuned.loc[of_tuned["seed"].isin(seeds), "label"])
+    labels = [label for label in comparison.ranked[context] if label in concerned]
     return (
         f"The parameters of {formats.some(labels)} were chosen on {_seeds(seeds)}, so these runs "
         "favour them; fresh seeds would not."
@@ -356,6 +358,6 @@ def _seen(comparison: Comparison, context: str) -> str:
 
 
 def _arms(comparison: Comparison, context: str) -> dict[str, str]:
-    """The arm of every label of ``context``."""
-    runs = comparison.done[context].drop_duplicates("label")
-    return dict(zip(runs["label"], runs["arm"], strict=True))
+    """The arm of every label of ``context``, in the order of its table."""
+    runs = comparison.done[context].drop_duplicates("label").set_index("label")
+    return {label: str(runs.at[label, "arm"]) for label in comparison.ranked[context]}
