@@ -169,7 +169,7 @@ def test_the_images_of_the_highest_losses_are_shown(
     data, measured = training.prepared, recorder.measured
     diagnosis.write_hardest_images(Writer(), measured, recorder.outputs, data, 4)
     for split, part in (("train", data.train), ("test", data.test)):
-        z = measured[split].decoded.numpy().astype(np.float64)
+        z = recorder.outputs[split].decoded.numpy().astype(np.float64)
         losses = np.logaddexp.reduce(z, axis=1) - z[np.arange(len(z)), part.targets]
         images, labels = shown[split]
         for image, label, row in zip(images, labels, np.argsort(-losses), strict=False):

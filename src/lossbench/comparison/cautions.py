@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from lossbench.comparison import formats
 from lossbench.comparison.pairing import Difference
 from lossbench.comparison.posthoc import JOINT, WORDS, tag_of
+from lossbench.comparison.sealing import OPEN, sealing
 from lossbench.comparison.statistics import ALPHA
 from lossbench.comparison.table import balanced_validation
 from lossbench.comparison.verdict import BETTER, NOT_COMPARED, TESTED, WORSE
@@ -31,6 +32,12 @@ def interim(comparison: Comparison) -> str:
         "at all planned seeds; who looks after each seed and stops where it pleases finds "
         "differences by chance more often than they say."
     )
+
+
+def seal(comparison: Comparison) -> str:
+    """Whether the test set is sealed, or since when it is open; "" if it never was sealed."""
+    told = sealing(comparison.records)
+    return "" if told == OPEN else told
 
 
 def error_rate(graded: Graded) -> str:

@@ -93,6 +93,7 @@ def _compared(study: Path, settings: dict[str, str | None], margin: float | None
     from lossbench.comparison import metrics
     from lossbench.comparison.compare import compare
     from lossbench.comparison.posthoc import split_baseline, with_posthoc
+    from lossbench.comparison.sealing import refuse_sealed
     from lossbench.comparison.selection import read_selection
 
     records = read_study(study)
@@ -100,10 +101,11 @@ def _compared(study: Path, settings: dict[str, str | None], margin: float | None
     pending = sum(name not in ended for name in planned_folders(study))
     found = declared(records)
     by = str(settings["by"])
-    if found.metric is not None and settings["metric"] is None:
-        _check_declared(found, records, by)
     own = found.metric or metrics.PRIMARY
     metric = settings["metric"] or own
+    refuse_sealed(records, metric)
+    if found.metric is not None and settings["metric"] is None:
+        _check_declared(found, records, by)
     if margin is None and metric == own:  # a margin is in the unit of the metric it is declared for
         margin = found.margin
     baseline = settings["baseline"] or found.baseline

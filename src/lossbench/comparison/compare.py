@@ -19,6 +19,7 @@ from lossbench.comparison.overall import overall
 from lossbench.comparison.pairing import Difference, differences, pair_runs
 from lossbench.comparison.paragraph import paragraph
 from lossbench.comparison.posthoc import Derived
+from lossbench.comparison.sealing import refuse_sealed
 from lossbench.comparison.selection import NOTHING_SELECTED, Selection
 from lossbench.comparison.table import (
     Gap,
@@ -187,6 +188,7 @@ def evaluate(
 ) -> Comparison:
     """What `compare` computes, without writing anything."""
     runs = run_table(records, by)
+    refuse_sealed(records, metric)
     fact = metrics.check(metric, metric_tags(runs), by)
     if margin is not None and fact.unit == "fraction" and margin >= 1:
         raise InputError(

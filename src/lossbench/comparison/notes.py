@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 from lossbench.comparison.metrics import GRADIENT, SPLITS
 from lossbench.comparison.pairing import REQUIRED
+from lossbench.comparison.sealing import sealing
 from lossbench.comparison.table import balanced_validation, finished
 from lossbench.config import noise_label
-from lossbench.records import Record
+from lossbench.records import Record, sealed_runs
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,8 +25,8 @@ def measured(comparison: Comparison) -> list[str]:
     counts = done.groupby(["context", "label"])["seed"].nunique()
     least, most = int(counts.min()), int(counts.max())
     return [
-        "Every number is of the last epoch. The test set was evaluated once per run, after the "
-        "last epoch, and chose nothing.",
+        _last_epoch(records),
+        sealing(records),
         _validation(records),
         *_data(records),
         f"n is {least}{'' if least == most else f' to {most}'} finished runs (seeds) per "
@@ -44,6 +45,15 @@ def measured(comparison: Comparison) -> list[str]:
         *_gradient(done),
         _made_with(comparison),
     ]
+
+
+def _last_epoch(records: Sequence[Record]) -> str:
+    if len(sealed_runs(records)) == len(records):
+        return "Every number is of the last epoch, and none of the test set."
+    return (
+        "Every number is of the last epoch. The test set was evaluated once per run, after the "
+        "last epoch, and chose nothing."
+    )
 
 
 def _margin(comparison: Comparison) -> str:

@@ -19,6 +19,7 @@ from lossbench.comparison.cautions import (
     example_uncertainty,
     incomplete,
     interim,
+    seal,
     without_training,
 )
 from lossbench.comparison.pairing import Difference
@@ -67,6 +68,7 @@ def remarks(comparison: Comparison, context: str) -> list[str]:
         incomplete(comparison, context, graded),
         without_training(comparison, context, chosen),
         *tuning_remarks(comparison, context),
+        seal(comparison),
     ]
     subject = chosen or best_in_mean(comparison, graded)
     if subject and subject not in graded[NOT_JUDGED]:

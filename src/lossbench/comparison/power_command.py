@@ -128,6 +128,7 @@ def _from_pilot(settings: dict[str, str | None], numbers: dict[str, float | None
     from lossbench.comparison import metrics
     from lossbench.comparison.command import declared
     from lossbench.comparison.posthoc import split_baseline, with_posthoc
+    from lossbench.comparison.sealing import refuse_sealed
     from lossbench.records import chosen_study, read_study
 
     study = chosen_study(Path(settings["runs_dir"] or "runs"), settings["study"], "power")
@@ -135,6 +136,7 @@ def _from_pilot(settings: dict[str, str | None], numbers: dict[str, float | None
     found = declared(records)
     own = found.metric or metrics.PRIMARY
     metric = settings["metric"] or own
+    refuse_sealed(records, metric)
     arm, methods = split_baseline(settings["baseline"] or found.baseline)
     records = with_posthoc(records, list(dict.fromkeys([*found.posthoc, *methods])), arm)
     baseline, pilot = pilot_spreads(records, settings["baseline"] or found.baseline, metric)

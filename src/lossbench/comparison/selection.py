@@ -11,16 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from lossbench.comparison import formats
 from lossbench.comparison.posthoc import Derived
+from lossbench.comparison.sealing import sealing
 from lossbench.comparison.tables import Sheet
 from lossbench.comparison.tuning import FILE, PAIRED, Tuning, read_tuning
 from lossbench.errors import InputError
-from lossbench.records import (
-    DamagedRecordError,
-    Opening,
-    Record,
-    read_openings,
-    read_record,
-)
+from lossbench.records import DamagedRecordError, Opening, Record, read_openings, read_record
 
 if TYPE_CHECKING:
     from lossbench.comparison.compare import Comparison
@@ -32,21 +27,18 @@ log = logging.getLogger("lossbench")
 class Selection:
     """How the arms of a study were tuned, and when its sealed test sets were opened.
 
-    ``problem`` says why the openings are not known, if they are not. ``trials_ended`` is when the
-    last trial ended, None if not all of their records are there; ``trials_sealed`` whether the test
-    set was sealed in all of them.
+    ``trials_ended`` is when the last trial ended, None if that is not known; ``trials_sealed``
+    whether the records of all trials are there and their test sets are sealed.
     """
 
     tuning: Tuning = field(default_factory=Tuning)
     trials_ended: datetime | None = None
     trials_sealed: bool = False
     openings: tuple[Opening, ...] = ()
-    problem: str = ""
 
 
 NOTHING_SELECTED = Selection()
 
-OPEN = "open: test metrics were computed at the end of every run"
 SAMPLERS = {
     PAIRED: "paired: a trial draws what losses share alike for all of them",
     "tpe": "tpe: unpaired; what a trial draws depends on the arm's earlier trials",
@@ -54,17 +46,15 @@ SAMPLERS = {
 
 
 def read_selection(study: Path) -> Selection:
-    """What lies in the folder ``study``; a file that cannot be read is named in a warning."""
-    tuning, problem = read_tuning(study), ""
-    openings: list[Opening] = []
-    try:
-        openings = read_openings(study)
-    except InputError as error:
-        problem = str(error)
-    for each in filter(None, (tuning.problem, problem)):
-        log.warning("%s", each)
+    """What lies in the folder ``study``; a warning names a `tuning.json` that cannot be read."""
+    tuning = read_tuning(study)
+    if tuning.problem:
+        log.warning("%s", tuning.problem)
     ended, sealed = _trials(study / FILE.parent, tuning)
-    return Selection(tuning, ended, sealed, tuple(openings), problem)
+    try:
+        return Selection(tuning, ended, sealed, tuple(read_openings(study)))
+    except InputError:  # `sealing` says so; without it nobody knows what came first
+        return Selection(tuning, None, sealed)
 
 
 def _trials(place: Path, tuning: Tuning) -> tuple[datetime | None, bool]:
@@ -77,7 +67,7 @@ def _trials(place: Path, tuning: Tuning) -> tuple[datetime | None, bool]:
     ends = [_end(record) for record in records]
     known = [end for end in ends if end is not None]
     last = max(known) if known and len(known) == len(ends) else None
-    return last, all(record.sealed for record in records)
+    return last, all(record.sealed or record.status == "failed" for record in records)
 
 
 def budget_words(tuning: Tuning, arm: str) -> str:
@@ -93,7 +83,9 @@ def budget_words(tuning: Tuning, arm: str) -> str:
 
 def selection_sheet(comparison: Comparison, seeds: Sequence[int]) -> Sheet:
     """How arms were tuned and when the test set was first looked at; ``seeds`` are those shown."""
-    rows = [*_tuning_rows(comparison.selection, seeds), *_test_rows(comparison)]
+    rows = [*_tuning_rows(comparison.selection, seeds), ("test set", sealing(comparison.records))]
+    if comparison.tuning.arms:
+        rows.append(("test set and tuning", _looked_before(comparison)))
     caption = "Tuning and when the test set was looked at"
     return Sheet(caption, ("setting", "value"), tuple(rows))
 
@@ -142,52 +134,15 @@ def _dimension(entry: Any) -> str:
     return str(entry)
 
 
-def _test_rows(comparison: Comparison) -> list[tuple[str, str]]:
-    """How the test set was guarded, and whether a choice came after the first look at it."""
-    done = [record for record in comparison.records if record.status == "done"]
-    trained = [record for record in done if not isinstance(record, Derived)]
-    opened = {run for opening in comparison.selection.openings for run in opening.runs}
-    sealed = [record for record in trained if record.sealed]
-    later = [r for r in trained if not r.sealed and r.identity in opened]
-    open_ = len(trained) - len(sealed) - len(later)
-    parts = []
-    if open_:
-        parts.append(OPEN if open_ == len(trained) else OPEN.replace("every run", f"{open_} runs"))
-    if later:
-        parts.append(f"sealed in training and opened later in {len(later)} runs")
-    if sealed:
-        parts.append(f"still sealed in {len(sealed)} runs")
-    rows = [("test set", "; ".join(parts))]
-    if comparison.selection.problem:
-        rows.append(("openings of the test set", f"unknown: {comparison.selection.problem}"))
-    for opening in comparison.selection.openings:
-        rows.append((f"test set opened {opening.moment}", _selected(opening)))
-    order = _looked_before(comparison, trained)
-    return [*rows, *([("test set and tuning", order)] if order else [])]
-
-
-def _selected(opening: Opening) -> str:
-    """How many runs were opened and what had been selected by then, by its own words."""
-    chosen = opening.selection
-    declared = chosen.get("declared") or {}
-    parts = [f"{len(opening.runs)} runs"]
-    if isinstance(declared, dict):
-        words = [f"{key}={value}" for key, value in declared.items() if value not in (None, [], ())]
-        parts.append(f"declared by then: {', '.join(words) or 'nothing'}")
-    tuned = chosen.get("tuned") or {}
-    parts.append(f"tuned by then: {', '.join(map(str, tuned)) or 'nothing'}")
-    return "; ".join(parts)
-
-
-def _looked_before(comparison: Comparison, trained: Sequence[Record]) -> str:
-    """Whether the test set had been looked at before the last trial ended; "" without tuning.
+def _looked_before(comparison: Comparison) -> str:
+    """Whether the test set had been looked at before the last trial ended.
 
     What tuning chose follows from its trials, so it was not chosen before the last of them; when
     `tuning.json` was written says less, for the same command writes it again.
     """
     selection = comparison.selection
-    if not selection.tuning.arms:
-        return ""
+    done = [record for record in comparison.records if record.status == "done"]
+    trained = [record for record in done if not isinstance(record, Derived)]
     arms = formats.some(list(selection.tuning.arms))
     looks = [look for record in trained if (look := _look(record, selection.openings))]
     if selection.trials_ended is None or len(looks) < sum(not r.sealed for r in trained):

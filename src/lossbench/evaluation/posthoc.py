@@ -84,7 +84,7 @@ Split = tuple[ArrayLike, ArrayLike]
 
 def posthoc_matrix(
     val: Split | None,
-    test: Split,
+    test: Split | None,
     *,
     train_counts: ArrayLike,
     log_prior_model: ArrayLike,
@@ -109,14 +109,14 @@ def posthoc_matrix(
 
     Args:
         val: logits ``(N, C)``, finite, and targets ``(N,)``, or None. Classes may be absent.
-        test: the same of the test split.
+        test: the same of the test split; None while it is sealed.
         train_counts: ``(C,)``, samples of each class in training; they rank head and tail.
         log_prior_model: ``(C,)``, log of the prior that the logits answer for, up to a constant, as
             in `evaluate`.
         head: the model's last layer if it is linear.
     """
     log_prior = np.asarray(log_prior_model, dtype=np.float64)
-    splits = {"test": _as_arrays(test)}
+    splits = {} if test is None else {"test": _as_arrays(test)}
     methods = {}
     if np.isfinite(log_prior).all():
         methods["logit_adjustment"] = logit_adjustment(log_prior, 1.0)

@@ -51,13 +51,16 @@ class RunWriter:
     if None). As a context manager it closes itself; a ``replace`` that ends in an exception
     before its first flush removes its own unfinished file instead of the older ones.
 
+    ``suffix`` ends the name of the file; ``replace`` is then about files of this suffix alone.
+
     Raises: OSError where the folder cannot be written.
     """
 
-    def __init__(self, folder: Path, *, replace: bool = False) -> None:
+    def __init__(self, folder: Path, *, replace: bool = False, suffix: str = "") -> None:
         self._folder = Path(folder)
-        self._older = set(self._folder.glob(EVENT_FILES)) if replace else set()
-        self._writer = EventFileWriter(str(folder))
+        self._files = f"{EVENT_FILES}{suffix}"
+        self._older = set(self._folder.glob(self._files)) if replace else set()
+        self._writer = EventFileWriter(str(folder), filename_suffix=suffix)
 
     def scalars(
         self, values: Mapping[str, float | None], step: int, wall_time: float | None = None
@@ -196,7 +199,7 @@ class RunWriter:
         traceback: TracebackType | None,
     ) -> None:
         if kind is not None and self._older:
-            self._older = set(self._folder.glob(EVENT_FILES)) - self._older
+            self._older = set(self._folder.glob(self._files)) - self._older
         self.close()
 
     def _remove_older(self) -> None:

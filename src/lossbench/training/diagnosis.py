@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from lossbench.data.preparation import PreparedData, Split
 from lossbench.evaluation.diagnostics import overfitting
@@ -26,8 +26,8 @@ from lossbench.records import files
 from lossbench.records.record import SUSPICIOUS_LABELS
 from lossbench.tensorboard.image_grid import LARGEST, image_grid
 from lossbench.tensorboard.writer import RunWriter
-from lossbench.training.measuring import Measured
-from lossbench.training.passes import Outputs
+from lossbench.training.measuring import Classes, Measured
+from lossbench.training.passes import Deployed
 from lossbench.training.sample_history import SampleHistory
 
 Arrays = dict[str, NDArray[np.generic]]
@@ -46,42 +46,53 @@ class Diagnosis:
 
 def diagnose(
     measured: Mapping[str, Measured],
-    outputs: Mapping[str, Outputs],
+    outputs: Mapping[str, Deployed],
     data: PreparedData,
     samples: SampleHistory | None,
 ) -> Diagnosis:
     """Over-fitting in the last epoch, and with ``samples`` which labels they make suspicious.
 
-    Metrics are ``test/overfitting/...``, ``test/overfitting_<group>/...`` (`overfitting`) and
-    ``train/label_noise/...`` (`label_noise_metrics`). Arrays are ``overfitting/by_class``; with
-    known label noise ``histogram/cross_entropy/train_clean`` and ``train_noisy``, (C, 102) by the
-    given label; with ``samples``, in the order of `sample_history.npz`, ``sample_history/...``
+    Metrics and arrays are those of `of_overfitting`, where test is measured, and metrics
+    ``train/label_noise/...`` (`label_noise_metrics`). Further arrays: with known
+    label noise ``histogram/cross_entropy/train_clean`` and ``train_noisy``, (C, 102) by the given
+    label; with ``samples``, in the order of `sample_history.npz`, ``sample_history/...``
     (`trajectory_arrays`) and ``sample_history/noise_probability``.
     """
-    found = _overfitting(measured, outputs, data)
+    train, losses = outputs["train"].targets.numpy(), measured["train"].losses
+    found = Diagnosis({}, _by_noise(measured["train"], outputs["train"], data))
+    if "test" in measured:
+        classes, test = Classes.of_data(data), outputs["test"].targets.numpy()
+        found |= of_overfitting(losses, train, measured["test"].losses, test, classes)
     return found if samples is None else found | _label_noise(samples, data)
 
 
-def _overfitting(
-    measured: Mapping[str, Measured], outputs: Mapping[str, Outputs], data: PreparedData
+def of_overfitting(
+    train_losses: ArrayLike,
+    train_targets: ArrayLike,
+    test_losses: ArrayLike,
+    test_targets: ArrayLike,
+    classes: Classes,
 ) -> Diagnosis:
-    train, losses = outputs["train"].targets.numpy(), measured["train"].losses
-    classes = len(data.class_names)
+    """``test/overfitting/...``, ``test/overfitting_<group>/...`` and ``overfitting/by_class``."""
     found = overfitting(
-        losses,
-        train,
-        measured["test"].losses,
-        outputs["test"].targets.numpy(),
-        class_counts=data.image_counts,
-        num_classes=classes,
+        *(train_losses, train_targets, test_losses, test_targets),
+        class_counts=classes.image_counts,
+        num_classes=len(classes.names),
     )
-    arrays = dict(found.arrays)
-    noisy = noisy_labels(data, outputs["train"].ids.numpy())
-    if noisy is not None:
-        for name, part in (("clean", ~noisy), ("noisy", noisy)):
-            histogram = loss_histogram(losses[part], train[part], classes)
-            arrays[f"histogram/cross_entropy/train_{name}"] = histogram
-    return Diagnosis({f"test/{name}": value for name, value in found.metrics.items()}, arrays)
+    metrics = {f"test/{name}": value for name, value in found.metrics.items()}
+    return Diagnosis(metrics, dict(found.arrays))
+
+
+def _by_noise(measured: Measured, outputs: Deployed, data: PreparedData) -> Arrays:
+    """The histograms of right and of wrong training labels; none where nobody knows them."""
+    noisy, targets = noisy_labels(data, outputs.ids.numpy()), outputs.targets.numpy()
+    parts = {} if noisy is None else {"clean": ~noisy, "noisy": noisy}
+    return {
+        f"histogram/cross_entropy/train_{name}": loss_histogram(
+            measured.losses[part], targets[part], len(data.class_names)
+        )
+        for name, part in parts.items()
+    }
 
 
 def _label_noise(samples: SampleHistory, data: PreparedData) -> Diagnosis:
@@ -135,20 +146,22 @@ def write_suspicious_labels(
 def write_hardest_images(
     writer: RunWriter,
     measured: Mapping[str, Measured],
-    outputs: Mapping[str, Outputs],
+    outputs: Mapping[str, Deployed],
     data: PreparedData,
     epoch: int,
 ) -> None:
     """``<split>/highest_loss`` of training and test: the images of the highest cross-entropy.
 
-    Data that is not grey or RGB images has no such figure.
+    Of those that are ``measured``. Data that is not grey or RGB images has no such figure.
     """
+    if len(data.input_shape) != 3 or data.input_shape[0] not in (1, 3):
+        return
     for split, part in (("train", data.train), ("test", data.test)):
-        decoded, targets = measured[split].decoded.numpy(), outputs[split].targets.numpy()
+        if split not in measured:
+            continue
+        decoded, targets = outputs[split].decoded.numpy(), outputs[split].targets.numpy()
         losses = measured[split].losses
         rows = np.argsort(-losses, kind="stable")[:LARGEST]
-        if len(data.input_shape) != 3 or data.input_shape[0] not in (1, 3):
-            continue
         images = part.inputs[_places(part, outputs[split].ids.numpy()[rows])]
         labels = [
             f"{data.class_names[targets[row]]}\n→ {data.class_names[decoded[row].argmax()]}\n"

@@ -95,6 +95,7 @@ def blank_record(run: Run) -> Record:
         seed=run.seed,
         loss=run.loss,
         model=run.model,
+        sealed=run.config.get("test") == "sealed",
         started=datetime.now(UTC).isoformat(timespec="seconds"),
     )
 

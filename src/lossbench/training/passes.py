@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -25,6 +26,17 @@ class Outputs:
     targets: Tensor
     ids: Tensor
     head: dict[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Deployed(Outputs):
+    """Outputs with the logits to deploy and to evaluate, ``decoded`` (N, C), not yet measured.
+
+    ``log_prior`` (C,) float64 is that of the prior which the decoded logits answer for.
+    """
+
+    decoded: Tensor
+    log_prior: np.ndarray
 
 
 def outputs_of(

@@ -9,7 +9,6 @@ from __future__ import annotations
 import csv
 import io
 import math
-import re
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -21,8 +20,7 @@ import torch
 from lossbench import targets
 from lossbench.config import Run, imbalance_label, name_of, noise_label
 from lossbench.data.datamodule import LossbenchDataModule
-from lossbench.evaluation.classification import rank_groups
-from lossbench.evaluation.histograms import LOG10_LOSS_EDGES, reweight
+from lossbench.evaluation.histograms import LOG10_LOSS_EDGES
 from lossbench.evaluation.probabilities import cross_entropy
 from lossbench.records import files
 from lossbench.records.record import CHECKPOINT, HISTORY, TENSORBOARD
@@ -31,12 +29,11 @@ from lossbench.tensorboard.labels import RunLabels
 from lossbench.tensorboard.layout import RUN_LAYOUT
 from lossbench.tensorboard.writer import RunWriter
 from lossbench.training import objective
-from lossbench.training.diagnosis import write_hardest_images
 from lossbench.training.energy import EnergyMeter
-from lossbench.training.measuring import Measured, measure
+from lossbench.training.events import loss_histograms, shown, write_end
+from lossbench.training.measuring import Classes, Measured, deployed, measure
 from lossbench.training.module import ClassificationModule, Running
-from lossbench.training.passes import Outputs, collect, head_of, stored
-from lossbench.training.results import write_figures, write_pr_curves
+from lossbench.training.passes import Deployed, collect, head_of, stored
 from lossbench.training.sample_history import SampleHistory
 
 Report = Callable[[int, Mapping[str, float]], None]
@@ -51,14 +48,6 @@ HEADLINE = (
     "test/cal/expected_calibration_error",
     "test/cal_adjusted/expected_calibration_error",
 )
-
-
-RECALLS_UP_TO = 100
-"""With more classes than this, the recall of each class is in history.csv and the record alone: of
-1,000 classes it would make 3,000 curves, more than TensorBoard's page can hold."""
-
-
-OTHER_LOSSES = "/loss/(?!(cross_entropy|objective)$)"
 
 
 class NonFiniteLossError(RuntimeError):
@@ -83,6 +72,7 @@ class Recorder(pl.Callback):
     def __init__(self, run: Run, data: LossbenchDataModule) -> None:
         self.run = run
         self.data = data.prepared
+        self.classes = Classes.of_data(self.data)
         self.loaders: dict[str, Callable[[], Any]] = {
             "train": data.train_evaluation_loader,
             "test": data.test_dataloader,
@@ -94,7 +84,7 @@ class Recorder(pl.Callback):
         self.histograms: list[tuple[int, str, torch.Tensor]] = []
         self.times: list[float] = []
         self.measured: dict[str, Measured] = {}
-        self.outputs: dict[str, Outputs] = {}
+        self.outputs: dict[str, Deployed] = {}
         self.samples = SampleHistory() if run.config.get("sample_history") else None
         self.writer: RunWriter | None = None
         self._before = 0.0  # seconds spent before the interruption
@@ -161,7 +151,7 @@ class Recorder(pl.Callback):
         histograms = [
             (epoch, tag, torch.from_numpy(counts))
             for split in splits
-            for tag, counts in self._histograms(split)
+            for tag, counts in loss_histograms(split, self.measured[split].arrays, self.classes)
         ]
         self.rows.append(row)
         self.histograms += histograms
@@ -177,16 +167,22 @@ class Recorder(pl.Callback):
 
     def evaluate(self, split: str, trainer: pl.Trainer, module: ClassificationModule) -> Measured:
         """One pass over ``split``, measured and remembered as the newest of that split."""
+        self.collect(split, trainer, module)
+        return self.measure(split, module)
+
+    def collect(self, split: str, trainer: pl.Trainer, module: ClassificationModule) -> None:
+        """One pass over ``split``; its outputs are remembered, and nothing is measured."""
         plugin = trainer.precision_plugin
         batches = map(plugin.convert_input, self.loaders[split]())
         model, features = module.deployed, module.needs_features
         outputs = collect(model, batches, plugin.forward_context(), features)
-        self.outputs[split] = outputs
-        data = self.data
+        shift, counts = module.regime.log_prior_shift(), self.classes.counts
+        self.outputs[split] = deployed(outputs, module.loss, counts, shift)
+
+    def measure(self, split: str, module: ClassificationModule) -> Measured:
+        """Measure the newest outputs of ``split``, and remember it."""
         try:
-            shift = module.regime.log_prior_shift()
-            counts = data.class_counts, data.image_counts
-            measured = measure(split, outputs, module.loss, data.class_names, *counts, shift)
+            measured = measure(split, self.outputs[split], module.loss, self.classes)
         except ValueError as error:
             raise NonFiniteLossError(
                 f"under the loss {self.run.loss}, in epoch {module.current_epoch + 1}, the "
@@ -198,21 +194,16 @@ class Recorder(pl.Callback):
     def write_final(
         self, metrics: Mapping[str, float | None], arrays: Mapping[str, np.ndarray]
     ) -> None:
-        """The last line of the history, so to say: final metrics, test histograms and figures.
+        """The last line of the history, so to say: what is known since the last epoch, figures.
 
-        ``arrays`` are those of the post-hoc methods.
+        ``arrays`` are those of `arrays.npz`.
         """
         if self.writer is None:  # resumed after its last epoch: fit had nothing to start
             self.open_writer()
         assert self.writer is not None
-        epoch = len(self.rows)
         rest = {tag: value for tag, value in metrics.items() if tag not in self.rows[-1]}
-        self.writer.scalars(self._shown(rest), step=epoch)
-        for tag, counts in self._histograms("test"):
-            self.writer.histogram(tag, counts, LOG10_LOSS_EDGES, step=epoch)
-        write_figures(self.writer, self.measured, arrays, self.data, epoch)
-        write_pr_curves(self.writer, self.measured, self.outputs, self.data, epoch)
-        write_hardest_images(self.writer, self.measured, self.outputs, self.data, epoch)
+        found = self.measured, self.outputs, arrays
+        write_end(self.writer, len(self.rows), rest, *found, self.classes, self.data)
 
     def close(self, success: bool) -> None:
         """Say in TensorBoard how the run ended."""
@@ -252,38 +243,11 @@ class Recorder(pl.Callback):
             "train/gradient/relative_to_cross_entropy": running.gradients.relative_to_cross_entropy,
         }
 
-    def _histograms(self, split: str) -> list[tuple[str, np.ndarray]]:
-        """The loss histograms of a split, all and by group; train also at the test's prior."""
-        arrays = self.measured[split].arrays
-        found = []
-        for name in ("cross_entropy", "objective"):
-            by_class = arrays.get(f"histogram/{name}/{split}")
-            if by_class is not None:
-                found.append((f"{split}/log10_loss/{name}", by_class.sum(axis=0)))
-        by_class = arrays[f"histogram/cross_entropy/{split}"]
-        for group, classes in rank_groups(self.data.image_counts).items():
-            counts = by_class[classes].sum(axis=0)
-            found.append((f"{split}/log10_loss_{group}/cross_entropy", counts))
-        priors = self.data.priors
-        if split == "train" and priors["test"] is not None and priors["train"] != priors["test"]:
-            counts = reweight(by_class, priors["test"]) * by_class.sum()
-            found.append(("train/log10_loss/cross_entropy_at_test_prior", counts))
-        return found
-
     def _write_scalars(self, row: Mapping[str, float], wall_time: float) -> None:
         assert self.writer is not None
         scalars = {tag: value for tag, value in row.items() if tag != "epoch"}
-        self.writer.scalars(self._shown(scalars), step=int(row["epoch"]), wall_time=wall_time)
-
-    def _shown(self, scalars: Mapping[str, float | None]) -> dict[str, float | None]:
-        """What of ``scalars`` TensorBoard gets, which slows down with their number.
-
-        The scores of the final outputs under each loss of the catalogue are in the record alone.
-        """
-        left_out = OTHER_LOSSES
-        if len(self.data.class_names) > RECALLS_UP_TO:
-            left_out += "|/recall/"
-        return {tag: value for tag, value in scalars.items() if not re.search(left_out, tag)}
+        found = shown(scalars, self.classes)
+        self.writer.scalars(found, step=int(row["epoch"]), wall_time=wall_time)
 
     def _write_histogram(
         self, epoch: int, tag: str, counts: torch.Tensor, wall_time: float

@@ -4,11 +4,12 @@ So a finished study gains the metrics, losses of the catalogue and post-hoc meth
 lossbench has and the one that trained it had not. What does not follow from the outputs of
 validation and test stays as the run wrote it: everything of the training split, the run's own
 objective (its loss may have a state that is not in the outputs) and losses of the features.
-history.csv and TensorBoard stay as they are.
+history.csv and TensorBoard stay as they are. Of a sealed run validation alone is rescored.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -98,41 +99,25 @@ def recompute(record: Record) -> tuple[Metrics, Arrays, bool]:
     With them, whether the logits are stored in half precision. Equal to what the run wrote if they
     are in full.
     """
-    import torch
-
     from lossbench.training import measuring, results
     from lossbench.training.environment import prepare_process
-    from lossbench.training.passes import Outputs
 
     config, stored = record.config(), record.outputs()
     prepare_process(config["trainer"]["threads"])
-    counts, images = record.class_counts, record.image_counts()
+    counts, classes = record.class_counts, measuring.Classes.of_record(record)
     try:
         half = stored["logits/test"].dtype.itemsize < 4
         log_prior = stored["log_prior"] if "log_prior" in stored else loss_prior(config, counts)
-        measured, outputs = {}, {}
-        for split in ("val", "test"):
-            if f"logits/{split}" not in stored:
-                continue
-            decoded = torch.from_numpy(stored[f"logits/{split}"]).float()
-            raw = stored.get(f"raw_logits/{split}")
-            outputs[split] = Outputs(
-                decoded if raw is None else torch.from_numpy(raw).float(),
-                torch.from_numpy(stored[f"targets/{split}"]),
-                torch.from_numpy(stored[f"ids/{split}"]),
-            )
-            measured[split] = measuring.measure_decoded(
-                *(split, decoded, outputs[split].targets, record.class_names, images, log_prior),
-                detail=True,
-            )
-        head = {
-            name.removeprefix("head/"): value
-            for name, value in stored.items()
-            if name.startswith("head/")
-        }
+        outputs = results.read_outputs(stored, log_prior)
     except KeyError as error:
         raise DamagedRecordError(record.folder, f"outputs.npz lacks {error}") from error
-    posthoc, arrays = results.posthoc(measured, outputs, images, head)
+    if record.sealed:
+        del outputs["test"]
+    measured = {
+        split: measuring.measure_decoded(split, output, classes, detail=True)
+        for split, output in outputs.items()
+    }
+    posthoc, arrays = results.posthoc(outputs, classes.image_counts, results.stored_head(stored))
     metrics = results.final_metrics(measured, outputs, counts, config["model"]["head"], posthoc)
     for result in measured.values():
         arrays |= result.arrays
@@ -141,6 +126,16 @@ def recompute(record: Record) -> tuple[Metrics, Arrays, bool]:
 
 def loss_prior(config: dict, class_counts: list[int]) -> np.ndarray:
     """The log prior that the outputs of a run answer for, where it was not stored with them."""
+    from lossbench.training import objective
+
+    return objective.model_log_prior(final_loss(config, class_counts), class_counts)
+
+
+def final_loss(config: dict, class_counts: list[int]) -> Callable:
+    """The loss of a run in its last epoch, without the state that training gave it.
+
+    Raises `InputError` if it cannot be made.
+    """
     import torch
 
     from lossbench.seeding import derive_seed
@@ -151,4 +146,4 @@ def loss_prior(config: dict, class_counts: list[int]) -> np.ndarray:
     last = config["trainer"]["max_epochs"]
     if hasattr(loss, "set_epoch"):
         loss.set_epoch(last - 1, last)
-    return objective.model_log_prior(loss, class_counts)
+    return loss

@@ -53,6 +53,7 @@ def execute(run: Run, progress: Progress | None = None) -> Outcome:
     ended = already_ended(run)
     if ended is not None:
         return ended
+    run = kept_sealed(run)
     training = Training(run)
     make_folder(run.folder)
     with closing(training.data), RunLock(run.folder / LOCK) as lock:
@@ -165,38 +166,49 @@ class Training:
             raise
 
     def _finish(self) -> dict[str, float | None]:
-        """Evaluate the test split, once, and write all but the record; return its metrics."""
+        """Pass over the test split, once, and write all but the record; return the metrics.
+
+        Where test is sealed, its outputs are written and nothing is measured of them.
+        """
         recorder, folder = self.recorder, self.run.folder
         last = self.run.config["trainer"]["max_epochs"]
         self.module.begin_epoch(last - 1, last, 0)  # a run resumed after its last epoch begins none
         self.module.to(self.trainer.strategy.root_device)
+        sealed = self.run.config["test"] == "sealed"
         for split in recorder.loaders:  # a run resumed after its last epoch has measured none
-            if split not in recorder.measured:
-                recorder.evaluate(split, self.trainer, self.module)
-        gradients = results.gradient_metrics(recorder.rows, self.module.loss_scale)
-        measured, outputs = recorder.measured, recorder.outputs
-        names, images = self.prepared.class_names, self.prepared.image_counts
-        for split in ("val", "test"):
-            if split in measured:
-                targets = outputs[split].targets
-                measured[split] = in_detail(measured[split], split, targets, names, images)
+            if split not in recorder.outputs:
+                recorder.collect(split, self.trainer, self.module)
+            if split not in recorder.measured and not (sealed and split == "test"):
+                recorder.measure(split, self.module)
+        measured, outputs, classes = recorder.measured, recorder.outputs, recorder.classes
+        for split in measured.keys() & {"val", "test"}:
+            measured[split] = in_detail(measured[split], split, outputs[split], classes)
         head = results.linear_head(self.module.deployed)
-        posthoc, arrays = results.posthoc(measured, outputs, images, head)
-        found = diagnosis.diagnose(measured, outputs, self.prepared, recorder.samples)
+        seen = {split: outputs[split] for split in measured}
+        posthoc, arrays = results.posthoc(seen, classes.image_counts, head)
+        found = diagnosis.diagnose(measured, seen, self.prepared, recorder.samples)
+        gradients = results.gradient_metrics(recorder.rows, self.module.loss_scale)
         regime = {tag: value for tag, value in recorder.rows[-1].items() if "/regime/" in tag}
         further = gradients | regime | posthoc | found.metrics
         kind = self.run.config["model"]["head"]
-        given = self.prepared.class_counts
-        metrics = results.final_metrics(measured, outputs, given, kind, further)
-        noise = label_noise.record_arrays(self.prepared)
-        results.write_arrays(folder, measured, arrays | found.arrays | noise)
-        results.write_outputs(folder, measured, outputs, head)
+        metrics = results.final_metrics(measured, seen, classes.counts, kind, further)
+        arrays |= found.arrays | label_noise.record_arrays(self.prepared)
+        arrays = results.write_arrays(folder, measured, arrays)
+        later = results.sealed_arrays(measured["train"], outputs, self.loss) if sealed else None
+        results.write_outputs(folder, outputs, head, later)
         if recorder.samples is not None:
             recorder.samples.write(folder)
-            diagnosis.write_suspicious_labels(folder, found, recorder.samples, names)
+            diagnosis.write_suspicious_labels(folder, found, recorder.samples, classes.names)
         recorder.write_final(metrics, arrays)
         recorder.close(success=True)
         return metrics
+
+
+def kept_sealed(run: Run) -> Run:
+    """``run``, sealed if it was when it was interrupted, failed or done: only `unseal` opens."""
+    before = run_state(run.folder).record
+    sealed = before is not None and before.sealed
+    return Run(run.config | {"test": "sealed"}) if sealed else run
 
 
 def setting_of(run: Run, prepared: PreparedData) -> Setting:

@@ -13,7 +13,7 @@ from lossbench.evaluation.trajectories import margins, per_sample
 from lossbench.records import files
 from lossbench.records.record import SAMPLE_HISTORY
 from lossbench.training.measuring import Measured
-from lossbench.training.passes import Outputs
+from lossbench.training.passes import Deployed
 from lossbench.training.results import HALF_PRECISION_ABOVE
 
 
@@ -32,11 +32,11 @@ class SampleHistory:
         self.losses: list[Tensor] = []
         self.margins: list[Tensor] = []
 
-    def add(self, outputs: Outputs, measured: Measured) -> None:
+    def add(self, outputs: Deployed, measured: Measured) -> None:
         """Append one epoch: the training set's ``outputs`` and what was ``measured`` of them."""
         order = outputs.ids.argsort(stable=True)
         self.ids, self.targets = outputs.ids[order], outputs.targets[order]
-        margin = per_sample(margins, measured.decoded.numpy(), outputs.targets.numpy())
+        margin = per_sample(margins, outputs.decoded.numpy(), outputs.targets.numpy())
         self.losses.append(torch.from_numpy(measured.losses).float()[order])
         self.margins.append(torch.from_numpy(margin).float()[order])
 

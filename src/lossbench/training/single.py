@@ -9,14 +9,15 @@ from rich.console import Console
 
 from lossbench.config import Run
 from lossbench.records import LockedError, read_record
+from lossbench.sweeps.sealing import seal_notes
 from lossbench.training.run import execute
 
 SHOWN = {
-    "test/cls/balanced_accuracy": "balanced accuracy",
-    "test/cls/accuracy": "accuracy",
-    "test/cls/worst_class_recall": "worst class recall",
-    "test/loss/cross_entropy": "cross-entropy",
-    "test/cal/expected_calibration_error": "expected calibration error",
+    "cls/balanced_accuracy": "balanced accuracy",
+    "cls/accuracy": "accuracy",
+    "cls/worst_class_recall": "worst class recall",
+    "loss/cross_entropy": "cross-entropy",
+    "cal/expected_calibration_error": "expected calibration error",
 }
 
 
@@ -49,10 +50,13 @@ def train(run: Run) -> int:
         return 1
     if not outcome.new:
         console.print("already done; repeat it with rerun=true")
-    metrics = read_record(outcome.folder).metrics
+    record = read_record(outcome.folder)
+    split = "val" if record.sealed else "test"
     for tag, words in SHOWN.items():
-        value = metrics.get(tag)
-        print(f"test {words:28} {'undefined' if value is None else f'{value:.4f}'}")
+        value = record.metrics.get(f"{split}/{tag}")
+        print(f"{split} {words:28} {'undefined' if value is None else f'{value:.4f}'}")
+    for note in seal_notes([(run, record)]):
+        print(note)
     print(f"results in {outcome.folder}")
     sys.stdout.flush()
     return 0
