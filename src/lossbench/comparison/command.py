@@ -92,6 +92,7 @@ def _compared(study: Path, settings: dict[str, str | None], margin: float | None
     """The comparison that ``settings`` and the study's config ask for, written."""
     from lossbench.comparison import metrics
     from lossbench.comparison.compare import compare
+    from lossbench.comparison.drawing import cores
     from lossbench.comparison.posthoc import split_baseline, with_posthoc
     from lossbench.comparison.sealing import refuse_sealed
     from lossbench.comparison.selection import read_selection
@@ -117,7 +118,13 @@ def _compared(study: Path, settings: dict[str, str | None], margin: float | None
     choices = {"baseline": baseline, "metric": metric, "by": by}
     try:
         return compare(
-            records, **choices, margin=margin, pending=pending, selection=selection, out=out
+            records,
+            **choices,
+            margin=margin,
+            pending=pending,
+            selection=selection,
+            processes=cores(),
+            out=out,
         )
     except OSError as error:  # of a record it would be a DamagedRecordError
         raise InputError(

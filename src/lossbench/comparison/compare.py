@@ -145,6 +145,7 @@ def compare(
     by: str = "arm",
     pending: int = 0,
     selection: Selection = NOTHING_SELECTED,
+    processes: int = 1,
     out: Path,
 ) -> Comparison:
     """Compare the runs of one study and write what was found to ``out``.
@@ -157,6 +158,7 @@ def compare(
     ``margin`` is the smallest difference in ``metric`` that matters, in its unit (None: not said).
     ``pending`` planned runs are still to come: the answer then says that it is an interim one.
     ``selection`` says how arms were tuned; a tuned ``baseline`` whose defaults won is the default.
+    Figures are drawn in at most ``processes`` processes (see `drawing.draw_all`).
 
     Raises `InputError`, with nothing written, if no run is finished, if ``by``, ``baseline`` or
     ``metric`` is unknown, or if runs share seeds but none is paired.
@@ -170,7 +172,7 @@ def compare(
     comparison.files.append(export.write_markdown(comparison, out / "results.md"))
     comparison.files.append(report.write_report(comparison, out / "report.html"))
     comparison.files.append(latex.write_latex(comparison, out / "results.tex"))
-    pictures = figure_files.write_figures(comparison, out / "figures")
+    pictures = figure_files.write_figures(comparison, out / "figures", processes)
     comparison.files.append(out / "figures")
     comparison.files.append(tensorboard_run.write(comparison, pictures, out / "tensorboard"))
     return comparison

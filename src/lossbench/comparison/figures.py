@@ -18,7 +18,6 @@ import altair as alt
 from lossbench.comparison import metrics
 from lossbench.comparison.aggregate import scatter_metric
 from lossbench.comparison.metrics import Metric
-from lossbench.comparison.tuning import Tuning
 
 if TYPE_CHECKING:
     from lossbench.comparison.compare import Comparison
@@ -45,7 +44,8 @@ def specifications(comparison: Comparison) -> dict[str, Specification]:
     against = metrics.facts(scatter_metric(comparison))
     found = _specifications(comparison.facts, comparison.baseline, comparison.margin, against)
     if comparison.tuning.arms:
-        found = found | {"budget": _budget(comparison.tuning).to_dict()}
+        tuning = comparison.tuning
+        found = found | {"budget": _budget(metrics.facts(tuning.objective), tuning.where)}
     return {name: dict(specification) for name, specification in found.items()}
 
 
@@ -282,14 +282,14 @@ def _cross_loss() -> alt.TopLevelMixin:
     return alt.layer(cells, own, words).properties(width="container", height=alt.Step(24))
 
 
-def _budget(tuning: Tuning) -> alt.TopLevelMixin:
+@cache
+def _budget(metric: Metric, where: str) -> Specification:
     """Best validation value up to every trial: hollow with defaults, filled where chosen.
 
     What a row does not show is transparent and not filtered out: a layer without rows makes Vega
     warn in the console.
     """
-    fact = metrics.facts(tuning.objective)
-    title = [f"best {fact.name} on", f"{tuning.where} {fact.arrow}"]
+    title = [f"best {metric.name} on", f"{where} {metric.arrow}"]
     base = (
         alt.Chart(ROWS)
         .transform_joinaggregate(floor="min(best)", ceiling="max(best)")
@@ -334,7 +334,8 @@ def _budget(tuning: Tuning) -> alt.TopLevelMixin:
     failed = base.mark_text(text="×", fontSize=18).encode(
         y=height, color=COLOUR, opacity=_shown("datum.failed")
     )
-    return alt.layer(line, own, points, failed).properties(width="container", height=280)
+    layers = alt.layer(line, own, points, failed)
+    return layers.properties(width="container", height=280).to_dict()
 
 
 def _shown(when: str, opacity: float = 1.0) -> Any:
