@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -357,22 +356,3 @@ def test_a_sweep_without_a_loss_of_its_own_uses_the_experiments_arms(tmp_path: P
         (arm, seed) for arm in ("focal, hard [5]", "own", "plain") for seed in (4, 5)
     ]
     assert {record.loss for record in records} == {"cross_entropy", "focal", "Mine"}
-
-
-def test_damage_that_shows_only_in_compare_is_moved_aside_too(tmp_path: Path) -> None:
-    code, said = run_command(
-        "sweep", *BASE, "loss=cross_entropy,focal", "seed=0,1,2", "trainer.max_epochs=1",
-        where=tmp_path,
-    )  # fmt: skip
-    assert code == 0, said
-    folder = read_study(tmp_path / "runs" / "s")[-1].folder
-    with zipfile.ZipFile(folder / "arrays.npz") as arrays:  # one that compare reads
-        place = arrays.getinfo("histogram/cross_entropy/test.npy").header_offset + 100
-    content = bytearray((folder / "arrays.npz").read_bytes())
-    content[place : place + 100] = bytes(100)  # still a zip, but its content is not
-    (folder / "arrays.npz").write_bytes(content)
-    code, said = run_command("compare", "study=s", where=tmp_path)
-    assert code == 0, said
-    assert f"{folder.name}/arrays.npz cannot be read" in said
-    assert (tmp_path / "runs" / "s" / "damaged" / f"{folder.name}-1").is_dir()
-    assert "2 paired seeds" in said

@@ -24,7 +24,7 @@ def _cache(request: pytest.FixtureRequest) -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def _few_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     """`compare` draws none here, which takes 5 s: test_files.py and tests/cli draw them."""
-    monkeypatch.setattr(figure_files, "write_figures", lambda comparison, folder: {})
+    monkeypatch.setattr(figure_files, "write_figures", lambda comparison, folder, processes: {})
 
 
 @pytest.fixture

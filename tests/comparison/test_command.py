@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -96,3 +97,18 @@ def test_bad_values_are_one_line_and_nothing_is_written(
     if "metric" in config:
         assert "metric in runs/s/run-" in error
         assert main(["compare", "study=s", "metric=test/cls/accuracy"]) == 0
+
+
+def test_damage_that_shows_only_in_compare_is_moved_aside_too(
+    capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    study = write()
+    (folder,) = runs_of(study, "focal", 2)
+    with zipfile.ZipFile(folder / "arrays.npz") as arrays:  # one that compare reads
+        place = arrays.getinfo("histogram/cross_entropy/test.npy").header_offset + 100
+    content = bytearray((folder / "arrays.npz").read_bytes())
+    content[place : place + 100] = bytes(100)  # still a zip, but its content is not
+    (folder / "arrays.npz").write_bytes(content)
+    assert "4 paired seeds" in said(study, "", capfd)
+    assert f"{folder.name}/arrays.npz cannot be read" in caplog.text
+    assert (study / "damaged" / f"{folder.name}-1").is_dir()

@@ -6,6 +6,7 @@ import contextlib
 import csv
 import io
 import json
+import multiprocessing
 import re
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,7 +17,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from lossbench.comparison import figure_files, looks, pictures
+from lossbench.comparison import drawing, figure_files, looks, pictures
 from lossbench.comparison.across_cells import across_data
 from lossbench.comparison.aggregate import context_data
 from lossbench.comparison.compare import Comparison, evaluate
@@ -26,9 +27,10 @@ from lossbench.comparison.labels import slugs
 from lossbench.comparison.latex import escape, write_latex
 from lossbench.comparison.panels import CUMULATIVE, panels
 from lossbench.comparison.posthoc import with_posthoc
+from lossbench.comparison.selection import read_selection
 from lossbench.records import read_study
 
-from .synthetic import write_synthetic_study
+from .synthetic import write_synthetic_study, write_tuning
 
 METRIC = "test/cls/balanced_accuracy"
 EVIL = r"[a*] \input{x} $y_{ & <b>%^~ }} #1 é→"
@@ -45,8 +47,12 @@ OVER_CELLS = {"ranks", "profiles", "aggregates"}
 def found(tmp_path_factory: pytest.TempPathFactory) -> Comparison:
     study = tmp_path_factory.mktemp("files") / "study"
     write_synthetic_study(study, ARMS, range(4), cells=[CELL], methods=["logit_adjustment"])
+    write_tuning(study, {arm: [0.5, None, 0.6, 0.4] for arm in ARMS})
     records = with_posthoc(read_study(study), ["logit_adjustment"], "cross_entropy")
-    return evaluate(records, baseline="cross_entropy", metric=METRIC, by="arm", margin=0.02)
+    return evaluate(
+        records, baseline="cross_entropy", metric=METRIC, by="arm", margin=0.02,
+        selection=read_selection(study),
+    )  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +99,7 @@ def test_figures_over_all_cells_are_pictures_too(tmp_path: Path) -> None:
     many = evaluate(records, baseline="cross_entropy", metric=METRIC, by="arm")
     found = across_data(many)
     for figure in OVER_CELLS:
-        svg = pictures.figure_svg(many, pictures.ALL_CELLS, figure, found)
+        svg = drawing.svg(pictures.job(many, pictures.ALL_CELLS, figure, found))
         said = {part.text or "" for part in ElementTree.fromstring(svg).iter(f"{SVG}text")}
         assert said >= set(ARMS), figure
         assert "10 cells" in said
@@ -105,7 +111,7 @@ def test_figures_over_all_cells_are_pictures_too(tmp_path: Path) -> None:
 def test_the_same_comparison_gives_the_same_bytes(found: Comparison, folder: Path) -> None:
     for path in folder.glob("*scatter.svg"):
         data = context_data(found, CELL)
-        assert pictures.figure_svg(found, CELL, "scatter", data) == path.read_text("utf-8")
+        assert drawing.svg(pictures.job(found, CELL, "scatter", data)) == path.read_text("utf-8")
 
 
 def test_a_figures_csv_is_its_data(found: Comparison, folder: Path) -> None:
@@ -165,9 +171,10 @@ def test_a_second_comparison_clears_up_after_the_first_and_nobody_else(
 
 
 def test_a_picture_as_png_has_its_size(found: Comparison) -> None:
-    svg = pictures.figure_svg(found, CELL, "differences", context_data(found, CELL))
+    data = context_data(found, CELL)
+    svg = drawing.svg(pictures.job(found, CELL, "differences", data))
     root = ElementTree.fromstring(svg)
-    png, width, height = pictures.figure_png(svg, scale=2)
+    png, width, height = drawing.figure_png(svg, scale=2)
     assert png.startswith(b"\x89PNG")
     assert (width, height) == (2 * float(root.attrib["width"]), 2 * float(root.attrib["height"]))
 
@@ -281,13 +288,13 @@ def test_a_kill_while_figures_are_written_leaves_no_orphans(
     out = tmp_path / "figures"
     drawn = []
 
-    def quick(comparison: Comparison, context: str, name: str, data: object) -> str:
-        drawn.append(name)
+    def quick(job: drawing.Job) -> drawing.Picture:
+        drawn.append(job.title)
         if start == "second" and len(drawn) > 10:
             raise KeyboardInterrupt
-        return "<svg/>"
+        return drawing.Picture("<svg/>", b"", 1, 1)
 
-    monkeypatch.setattr(figure_files, "figure_svg", quick)
+    monkeypatch.setattr(drawing, "draw", quick)
     for start in ("first", "second", "third"):
         names = {context: f"{start}-{context}"[:12] for context in (CELL, pictures.ALL_CELLS)}
         monkeypatch.setattr(figure_files, "slugs", lambda contexts, names=names: names)
@@ -295,3 +302,16 @@ def test_a_kill_while_figures_are_written_leaves_no_orphans(
             write_figures(found, out)
     assert len(drawn) > 18
     assert {path.name.partition("-")[0] for path in out.glob("*.*g")} == {"third"}
+
+
+def test_several_processes_draw_the_same_pictures_and_end(
+    found: Comparison, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(drawing, "WORTH", 1)
+    data = context_data(found, CELL)
+    jobs = [pictures.job(found, CELL, name, data) for name in ("differences", "recall", "scatter")]
+    drawn = drawing.draw_all(jobs, len(jobs), 2)
+    first = next(drawn)
+    assert len(multiprocessing.active_children()) == 2
+    assert [first, *drawn] == [drawing.draw(job) for job in jobs]
+    assert multiprocessing.active_children() == []

@@ -6,6 +6,7 @@ it as the second set of rows.
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import altair as alt
@@ -26,6 +27,11 @@ from lossbench.comparison.metrics import Metric
 
 def across_specifications(metric: Metric, labels: int) -> dict[str, Specification]:
     """The specification of every figure over all cells, by name; ``labels`` are compared."""
+    return {name: dict(each) for name, each in _specifications(metric, labels).items()}
+
+
+@cache  # altair takes long to check them
+def _specifications(metric: Metric, labels: int) -> dict[str, Specification]:
     charts: dict[str, Any] = {
         "ranks": _ranks(labels),
         "profiles": _profiles(metric),

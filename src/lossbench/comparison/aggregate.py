@@ -16,6 +16,7 @@ from lossbench.comparison import loss_lines, metrics
 from lossbench.comparison.columns import Columns, append, plain
 from lossbench.comparison.cross_loss import cross_loss
 from lossbench.comparison.every_metric import every_metric
+from lossbench.comparison.tuning_effect import budget
 from lossbench.records import Record
 
 if TYPE_CHECKING:
@@ -69,6 +70,7 @@ def _context_data(comparison: Comparison, context: str) -> dict[str, Any]:
         "scatter": _scatter(comparison, context, number),
         "cross_loss": cross_loss(runs, members, comparison.labels, split),
         "every_metric": described,
+        "budget": budget(comparison, context, number),
     }
     found: dict[str, Any] = {name: columns for name, columns in data.items() if columns}
     return found | {"metrics": words, "marks": _marks(len(first.class_names))}

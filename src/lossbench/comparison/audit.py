@@ -13,6 +13,7 @@ import numpy as np
 
 from lossbench.comparison import formats
 from lossbench.comparison.posthoc import Derived
+from lossbench.comparison.selection import budget_words, selection_sheet
 from lossbench.comparison.table import FINGERPRINTS, balanced_validation
 from lossbench.comparison.tables import Sheet, gradient_sheet
 from lossbench.config import name_of
@@ -32,7 +33,8 @@ def audit_sheets(comparison: Comparison, context: str) -> list[Sheet]:
     """The sheets of one context, those that there are. Arms made by post-hoc methods are left out.
 
     What is equal in all arms; where they differ; the size of the loss's gradient; the fingerprints
-    of every seed; runs, failures, time and energy. Raises `DamagedRecordError`.
+    of every seed; tuning, and what
+    was chosen before the test; runs, failures, time and energy. Raises `DamagedRecordError`.
     """
     runs = comparison.done[context]
     trained = {
@@ -44,6 +46,9 @@ def audit_sheets(comparison: Comparison, context: str) -> list[Sheet]:
         return []
     configs: dict[str, Facts] = {}  # equal configurations share one reading
     facts = {label: _facts_of(records, configs) for label, records in trained.items()}
+    if comparison.tuning.arms:
+        for label, records in trained.items():
+            facts[label]["tuning"] = budget_words(comparison.tuning, records[0].arm)
     names = list(dict.fromkeys(name for found in facts.values() for name in found))
     same = [name for name in names if len({found.get(name) for found in facts.values()}) == 1]
     sheets = [
@@ -51,6 +56,7 @@ def audit_sheets(comparison: Comparison, context: str) -> list[Sheet]:
         _different_sheet(comparison, facts, [name for name in names if name not in same]),
         gradient_sheet(comparison, context),
         _fingerprint_sheet(trained),
+        selection_sheet(comparison, [int(seed) for seed in runs["seed"]]),
         _cost_sheet(comparison, context, trained),
     ]
     return [sheet for sheet in sheets if sheet is not None]

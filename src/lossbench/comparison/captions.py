@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from lossbench.comparison import metrics
 from lossbench.comparison.across_cells import critical_difference_words
 from lossbench.comparison.aggregate import scatter_metric
+from lossbench.comparison.tuning import AS_RUN, PAIRED
 
 if TYPE_CHECKING:
     from lossbench.comparison.compare import Comparison
@@ -48,6 +49,13 @@ FORMS = {"density": "density", "cumulative": "cumulative"}
 VIEWS = {"raw": "as deployed", "adjusted": "prior-adjusted", "temperature": "after temperature"}
 
 
+_ORDERS = (
+    " Mean over orders: what as many random trials reach on average, after the defaults, whichever "
+    "came first (expected best of k without replacement; Dodge et al., EMNLP 2019, in the unbiased "
+    "form of Tang et al., ACL 2020)."
+)
+
+
 def captions(comparison: Comparison) -> dict[str, Caption]:
     """The captions of every kind of figure and table."""
     metric, baseline = comparison.facts, comparison.baseline
@@ -55,6 +63,7 @@ def captions(comparison: Comparison) -> dict[str, Caption]:
     direction = "right" if metric.higher_is_better else "left"
     seen = comparison.across
     margin = "" if comparison.margin is None else " The band around 0 is the margin."
+    orders = _ORDERS if comparison.tuning.sampler == PAIRED else ""
     return {
         "summary": Caption("Summary", ""),
         "posthoc": Caption(
@@ -79,6 +88,14 @@ def captions(comparison: Comparison) -> dict[str, Caption]:
             "bar is the 95 % Holm interval that the verdict is read from: where it crosses the "
             "dashed line at 0, nothing is decided. The thin bar is the simultaneous interval, with "
             f"which sizes are claimed; each dot is one seed.{margin}",
+            wide=True,
+        ),
+        "budget": Caption(
+            "Budget curve",
+            f"Best {comparison.tuning.words} up to every trial: what the trials were chosen by, no "
+            "result. A line looks like its tuned arm. Hollow: the defaults, trial 0. Filled: the "
+            "trial chosen. ×: a failed trial. Dots: the values of single trials, but for those far "
+            f"off all lines.{orders}",
             wide=True,
         ),
         "losses": Caption(
@@ -166,6 +183,9 @@ def choices(name: str, data: Mapping[str, Sequence[Any]]) -> list[Choice]:
         ]
     if name in ("reliability", "scatter"):
         return [_choice("view", "logits", VIEWS, data["view"], "raw")]
+    if name == "budget":
+        views = {view: view for view in dict.fromkeys(data["view"])}
+        return [_choice("view", "trials", views, views, AS_RUN)]
     if name == "curves":
         curves = {words: words for words in data["curve"]}
         return [_choice("curve", "curve", curves, curves, next(iter(curves)))]

@@ -92,8 +92,10 @@ def _compared(study: Path, settings: dict[str, str | None], margin: float | None
     """The comparison that ``settings`` and the study's config ask for, written."""
     from lossbench.comparison import metrics
     from lossbench.comparison.compare import compare
+    from lossbench.comparison.drawing import cores
     from lossbench.comparison.posthoc import split_baseline, with_posthoc
     from lossbench.comparison.sealing import refuse_sealed
+    from lossbench.comparison.selection import read_selection
 
     records = read_study(study)
     ended = {record.folder.name for record in records if record.status in ("done", "failed")}
@@ -111,10 +113,19 @@ def _compared(study: Path, settings: dict[str, str | None], margin: float | None
     arm, its_own = split_baseline(baseline)
     methods = chosen(settings["posthoc"], found.posthoc) + its_own
     records = with_posthoc(records, list(dict.fromkeys(methods)), arm)
+    selection = read_selection(study)
     out = Path(settings["out"]) if settings["out"] else study / "comparison"
     choices = {"baseline": baseline, "metric": metric, "by": by}
     try:
-        return compare(records, **choices, margin=margin, pending=pending, out=out)
+        return compare(
+            records,
+            **choices,
+            margin=margin,
+            pending=pending,
+            selection=selection,
+            processes=cores(),
+            out=out,
+        )
     except OSError as error:  # of a record it would be a DamagedRecordError
         raise InputError(
             f"out={out}: results cannot be written there ({error.strerror or error}); "

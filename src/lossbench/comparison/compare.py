@@ -20,6 +20,7 @@ from lossbench.comparison.pairing import Difference, differences, pair_runs
 from lossbench.comparison.paragraph import paragraph
 from lossbench.comparison.posthoc import Derived
 from lossbench.comparison.sealing import refuse_sealed
+from lossbench.comparison.selection import NOTHING_SELECTED, Selection
 from lossbench.comparison.table import (
     Gap,
     find_gaps,
@@ -28,6 +29,7 @@ from lossbench.comparison.table import (
     run_table,
     summarise,
 )
+from lossbench.comparison.tuning import Tuning
 from lossbench.comparison.verdict import Verdict, headline, verdict
 from lossbench.errors import InputError, unknown
 from lossbench.records import Record
@@ -41,7 +43,8 @@ class Comparison:
     context, label and metric (see `summarise`). ``ranked`` gives the labels of every context: the
     baseline, then the best first. ``gaps`` are runs that could not be used, ``notes`` says why a
     context has no differences. ``labels`` are all of them, in one order for all figures.
-    ``pending`` is the number of planned runs that are neither done nor failed.
+    ``pending`` is the number of planned runs that are neither done nor failed. ``selection`` is
+    what the study's folder says of tuning and of the test set.
     ``figure_data`` keeps what `aggregate.context_data` has computed.
     """
 
@@ -59,6 +62,7 @@ class Comparison:
     notes: dict[str, str]
     margin: float | None = None
     pending: int = 0
+    selection: Selection = NOTHING_SELECTED
     files: list[Path] = field(default_factory=list)
     figure_data: dict[str, dict[str, Any]] = field(default_factory=dict, repr=False)
 
@@ -78,6 +82,11 @@ class Comparison:
     def across(self) -> Across | None:
         """The metric that decides over all cells; None if there is only one."""
         return gather(self)
+
+    @property
+    def tuning(self) -> Tuning:
+        """How the arms were tuned."""
+        return self.selection.tuning
 
     @property
     def facts(self) -> Metric:
@@ -135,6 +144,8 @@ def compare(
     margin: float | None = None,
     by: str = "arm",
     pending: int = 0,
+    selection: Selection = NOTHING_SELECTED,
+    processes: int = 1,
     out: Path,
 ) -> Comparison:
     """Compare the runs of one study and write what was found to ``out``.
@@ -146,6 +157,8 @@ def compare(
     paired with, ``metric`` the tag that decides. Every other metric is described, not judged.
     ``margin`` is the smallest difference in ``metric`` that matters, in its unit (None: not said).
     ``pending`` planned runs are still to come: the answer then says that it is an interim one.
+    ``selection`` says how arms were tuned; a tuned ``baseline`` whose defaults won is the default.
+    Figures are drawn in at most ``processes`` processes (see `drawing.draw_all`).
 
     Raises `InputError`, with nothing written, if no run is finished, if ``by``, ``baseline`` or
     ``metric`` is unknown, or if runs share seeds but none is paired.
@@ -153,13 +166,13 @@ def compare(
     from lossbench.comparison import export, figure_files, latex, report, tensorboard_run
 
     choices = {"baseline": baseline, "metric": metric, "by": by}
-    comparison = evaluate(records, **choices, margin=margin, pending=pending)
+    comparison = evaluate(records, **choices, margin=margin, pending=pending, selection=selection)
     out.mkdir(parents=True, exist_ok=True)
     comparison.files.append(export.write_csv(comparison, out / "results.csv"))
     comparison.files.append(export.write_markdown(comparison, out / "results.md"))
     comparison.files.append(report.write_report(comparison, out / "report.html"))
     comparison.files.append(latex.write_latex(comparison, out / "results.tex"))
-    pictures = figure_files.write_figures(comparison, out / "figures")
+    pictures = figure_files.write_figures(comparison, out / "figures", processes)
     comparison.files.append(out / "figures")
     comparison.files.append(tensorboard_run.write(comparison, pictures, out / "tensorboard"))
     return comparison
@@ -173,6 +186,7 @@ def evaluate(
     by: str,
     margin: float | None = None,
     pending: int = 0,
+    selection: Selection = NOTHING_SELECTED,
 ) -> Comparison:
     """What `compare` computes, without writing anything."""
     runs = run_table(records, by)
@@ -184,7 +198,7 @@ def evaluate(
             "difference that matters such as 0.01"
         )
     done = finished(runs)
-    baseline = known_baseline(baseline, done)
+    baseline = known_baseline(selection.tuning.named(baseline), done)
     columns = [metric, *metrics.columns(split_of(metric), runs.columns)]
     summary = summarise(runs, dict.fromkeys(columns))
     pairs = pair_runs(runs, records, baseline=baseline, metric=metric, by=by)
@@ -219,6 +233,7 @@ def evaluate(
         notes=_notes(ranked, baseline),
         margin=margin,
         pending=pending,
+        selection=selection,
     )
 
 

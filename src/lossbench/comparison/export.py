@@ -14,6 +14,7 @@ from lossbench.comparison.audit import audit_sheets
 from lossbench.comparison.notes import measured
 from lossbench.comparison.posthoc import Derived
 from lossbench.comparison.tables import Sheet, sheets
+from lossbench.comparison.tuning_effect import tuning_sheets
 from lossbench.records import files
 
 if TYPE_CHECKING:
@@ -63,7 +64,8 @@ def write_markdown(comparison: Comparison, path: Path) -> Path:
         sentences = [entry.sentence for entry in comparison.verdicts if entry.context == context]
         lines += [f"- {escape(sentence)}" for sentence in sentences]
         lines += [""] * bool(sentences)
-        for sheet in (*sheets(comparison, context), *audit_sheets(comparison, context)):
+        beside = (*tuning_sheets(comparison, context), *audit_sheets(comparison, context))
+        for sheet in (*sheets(comparison, context), *beside):
             lines += [markdown_table(sheet), ""]
     remarks = [f"{gap.context}: {gap.sentence}" for gap in comparison.gaps]
     if remarks:

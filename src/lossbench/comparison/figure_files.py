@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from lossbench.comparison.across_cells import across_data
 from lossbench.comparison.aggregate import context_data
+from lossbench.comparison.drawing import Picture, draw_all
 from lossbench.comparison.labels import slugs
 from lossbench.comparison.loss_lines import EVERYONE
 from lossbench.comparison.panels import Data, left_edge
-from lossbench.comparison.pictures import ALL_CELLS, FIGURES, drawn, figure_svg
+from lossbench.comparison.pictures import ALL_CELLS, FIGURES, drawn, job
 from lossbench.records import files
 
 if TYPE_CHECKING:
@@ -25,36 +26,37 @@ WRITTEN = "written_by_compare.txt"
 LOSS_HEAD = ("arm", "split", "group", "outcome", "samples", "log10_from", "log10_to", "fraction")
 
 
-def write_figures(comparison: Comparison, folder: Path) -> dict[str, str]:
-    """Write ``<context>-<figure>.svg`` and ``.csv`` into ``folder``; the SVGs by file name.
+def write_figures(comparison: Comparison, folder: Path, processes: int = 1) -> dict[str, Picture]:
+    """Write ``<context>-<figure>.svg`` and ``.csv`` into ``folder``; the pictures by name.
 
     The files of a former comparison that this one does not have are deleted, and nothing else in
-    the folder: a file there that is not ours stays.
+    the folder: a file there that is not ours stays. ``processes`` are those that draw.
     """
     folder.mkdir(parents=True, exist_ok=True)
     former = _former(folder)
     found: dict[str, Data] = {ALL_CELLS: across_data(comparison)}
     found |= {context: context_data(comparison, context) for context in comparison.ranked}
     names = slugs(found)
-    wanted = [
-        f"{names[context]}-{figure}.{ending}"
+    figures = [
+        (f"{names[context]}-{figure}", context, figure)
         for context, data in found.items()
         for figure in drawn(data)
-        for ending in ("svg", "csv")
     ]
+    wanted = {f"{name}.{ending}" for name, *_ in figures for ending in ("svg", "csv")}
     # before the files: whoever is killed in between leaves none that nobody knows
     _remember(folder, {*wanted, *former})
-    svgs = {}
-    for context, data in found.items():
-        for figure in drawn(data):
-            name = f"{names[context]}-{figure}"
-            svgs[f"{name}.svg"] = figure_svg(comparison, context, figure, data)
-            files.write_text(folder / f"{name}.svg", svgs[f"{name}.svg"])
-            files.write_text(folder / f"{name}.csv", figure_csv(figure, data, comparison.labels))
-    for stale in former - set(wanted):
+    jobs = (job(comparison, context, figure, found[context]) for _, context, figure in figures)
+    drawing = draw_all(jobs, len(figures), processes)
+    pictures = {}
+    for (name, context, figure), picture in zip(figures, drawing, strict=True):
+        pictures[name] = picture
+        files.write_text(folder / f"{name}.svg", picture.svg)
+        table = figure_csv(figure, found[context], comparison.labels)
+        files.write_text(folder / f"{name}.csv", table)
+    for stale in former - wanted:
         (folder / stale).unlink(missing_ok=True)
-    _remember(folder, set(wanted))
-    return svgs
+    _remember(folder, wanted)
+    return pictures
 
 
 def figure_csv(figure: str, data: Data, labels: Sequence[str]) -> str:

@@ -43,6 +43,9 @@ def specifications(comparison: Comparison) -> dict[str, Specification]:
     """The specification of every kind of figure, by name."""
     against = metrics.facts(scatter_metric(comparison))
     found = _specifications(comparison.facts, comparison.baseline, comparison.margin, against)
+    if comparison.tuning.arms:
+        tuning = comparison.tuning
+        found = found | {"budget": _budget(metrics.facts(tuning.objective), tuning.where)}
     return {name: dict(specification) for name, specification in found.items()}
 
 
@@ -277,3 +280,64 @@ def _cross_loss() -> alt.TopLevelMixin:
     ink = alt.when("datum.shade > 0.55").then(alt.value("#ffffff")).otherwise(alt.value("#1b1f26"))
     words = base.mark_text(fontSize=10).encode(text="text:N", color=ink)
     return alt.layer(cells, own, words).properties(width="container", height=alt.Step(24))
+
+
+@cache
+def _budget(metric: Metric, where: str) -> Specification:
+    """Best validation value up to every trial: hollow with defaults, filled where chosen.
+
+    What a row does not show is transparent and not filtered out: a layer without rows makes Vega
+    warn in the console.
+    """
+    title = [f"best {metric.name} on", f"{where} {metric.arrow}"]
+    base = (
+        alt.Chart(ROWS)
+        .transform_joinaggregate(floor="min(best)", ceiling="max(best)")
+        .transform_calculate(
+            height="isValid(datum.best) ? datum.best : datum.floor",
+            reach="datum.ceiling > datum.floor ? datum.ceiling - datum.floor : 1e9",
+            own="isValid(datum.value) ? datum.value : datum.height",
+            near="clamp(datum.own, datum.floor - datum.reach, datum.ceiling + datum.reach)",
+            dot="datum.near === datum.own ? datum.own : null",
+            failed="datum.mark === 'failed'",
+            chosen="datum.mark === 'chosen'",
+        )
+        .encode(
+            x=alt.X(
+                "trial:Q", title="trial (0: defaults)", axis=alt.Axis(tickMinStep=1, grid=False)
+            ),
+            detail="label:N",
+            tooltip=[
+                ARM,
+                "trial:Q",
+                *(alt.Tooltip(f"{n}:Q", format=".4~g") for n in ("value", "best")),
+            ],
+        )
+    )
+    scale = alt.Scale(zero=False)
+    best, height = (alt.Y(f"{name}:Q", title=title, scale=scale) for name in ("best", "height"))
+    line = base.mark_line(strokeWidth=1.8, interpolate="step-after")
+    line = line.encode(y=best, stroke=STROKE, strokeDash=DASH)
+    own = base.mark_circle(size=18).encode(
+        y=alt.Y("dot:Q", title=title, scale=scale),
+        color=COLOUR,
+        opacity=_shown("!datum.failed", 0.7),
+    )
+    points = base.mark_point(filled=False, strokeWidth=2, size=110).encode(
+        y=height,
+        shape=SHAPE,
+        fill=FILL,
+        stroke=STROKE,
+        fillOpacity=_shown("datum.chosen"),
+        strokeOpacity=_shown("datum.chosen || (datum.trial === 0 && !datum.failed)"),
+    )
+    failed = base.mark_text(text="×", fontSize=18).encode(
+        y=height, color=COLOUR, opacity=_shown("datum.failed")
+    )
+    layers = alt.layer(line, own, points, failed)
+    return layers.properties(width="container", height=280).to_dict()
+
+
+def _shown(when: str, opacity: float = 1.0) -> Any:
+    """The opacity of the rows where ``when`` holds; all others cannot be seen."""
+    return alt.when(when).then(alt.value(opacity)).otherwise(alt.value(0))

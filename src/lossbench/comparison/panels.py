@@ -37,6 +37,9 @@ LOSS_PANELS = {
     "test, misclassified samples": {"split": "test", "outcome": WRONG},
 }
 CUMULATIVE = "test, share below"
+PANEL_PER = {"curves": "curve", "budget": "view"}
+"""Figures with a panel for every value of a column."""
+
 SERIES = {"test": [1, 0], REWEIGHTED: [6, 3], "train": [1, 3]}
 SERIES_OF_EQUAL_PRIORS = {"test": [1, 0], "train": [6, 3]}
 
@@ -58,9 +61,10 @@ def panels(name: str, data: Data, looks: Sequence[Look]) -> list[Panel]:
         found = [
             Panel(words, _rows(data[name], by_arm, view=view)) for view, words in VIEWS.items()
         ]
-    elif name == "curves":
-        curves = dict.fromkeys(data["curves"]["curve"])
-        found = [Panel(curve, _rows(data["curves"], by_arm, curve=curve)) for curve in curves]
+    elif name in PANEL_PER:
+        key = PANEL_PER[name]
+        values = dict.fromkeys(data[name][key])
+        found = [Panel(value, _rows(data[name], by_arm, **{key: value})) for value in values]
     else:
         found = [Panel("", _rows(data[name], by_arm))]
     return [panel for panel in found if panel.rows]

@@ -27,6 +27,7 @@ from lossbench.comparison.posthoc import ORACLE
 from lossbench.comparison.statistics import ALPHA
 from lossbench.comparison.statistics.power import seeds_needed
 from lossbench.comparison.tradeoffs import trade_offs
+from lossbench.comparison.tuning_effect import tuning_remarks
 from lossbench.comparison.verdict import (
     BETTER,
     CANNOT_TELL,
@@ -66,6 +67,7 @@ def remarks(comparison: Comparison, context: str) -> list[str]:
         example_uncertainty(comparison, context),
         incomplete(comparison, context, graded),
         without_training(comparison, context, chosen),
+        *tuning_remarks(comparison, context),
         seal(comparison),
     ]
     subject = chosen or best_in_mean(comparison, graded)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import struct
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
-from xml.sax.saxutils import escape
 
 from lossbench.comparison.across_figures import across_specifications
 from lossbench.comparison.captions import captions
+from lossbench.comparison.drawing import Job
 from lossbench.comparison.figures import MOST_VALUES, Specification, specifications
 from lossbench.comparison.looks import Look, looks, order
 from lossbench.comparison.loss_lines import REWEIGHTED
@@ -22,6 +21,7 @@ FIGURES = {
     "differences": ("differences", 1, 560),
     "losses": ("losses", 3, 300),
     "overfitting": ("losses", 3, 300),
+    "budget": ("budget", 2, 460),
     "curves": ("curves", 3, 300),
     "recall": ("recall", 1, 620),
     "reliability": ("reliability", 3, 300),
@@ -69,29 +69,13 @@ SEVERAL_PRIORS = "area: test; dashed: training at the test prior; dotted: traini
 ONE_PRIOR = "area: test; dashed: training"
 
 
-def figure_svg(comparison: Comparison, context: str, name: str, data: Data) -> str:
-    """The figure ``name`` of one context as SVG, text as text, with <title> and <desc>.
+def job(comparison: Comparison, context: str, name: str, data: Data) -> Job:
+    """What it takes to draw the figure ``name`` of one context.
 
     ``data`` is that of `aggregate.context_data`, or for the context `ALL_CELLS` that of
     `across_cells.across_data`; KeyError if it has no such figure.
     """
-    import vl_convert
-
-    whole = picture(comparison, context, name, data)
-    svg = vl_convert.vegalite_to_svg(whole, allowed_base_urls=[])
-    start = svg.index(">", svg.index("<svg")) + 1
-    title, description = words(comparison, context, name)
-    named = f"<title>{escape(title)}</title><desc>{escape(description)}</desc>"
-    return svg[:start] + named + svg[start:] + "\n"
-
-
-def figure_png(svg: str, scale: float = 1.0) -> tuple[bytes, int, int]:
-    """The picture of `figure_svg` as PNG, with its width and height in pixels."""
-    import vl_convert
-
-    png = vl_convert.svg_to_png(svg, scale=scale)
-    width, height = struct.unpack(">II", png[16:24])  # of the first chunk, IHDR
-    return png, width, height
+    return Job(picture(comparison, context, name, data), *words(comparison, context, name))
 
 
 def drawn(data: Data) -> list[str]:

@@ -29,6 +29,7 @@ from lossbench.comparison.notes import measured
 from lossbench.comparison.paragraph import remarks
 from lossbench.comparison.posthoc import Derived
 from lossbench.comparison.tables import Sheet
+from lossbench.comparison.tuning_effect import tuning_sheets
 from lossbench.comparison.verdict import GRADES
 from lossbench.records import files
 
@@ -61,6 +62,10 @@ SHEETS: dict[str, Callable[[Comparison, str], Sheet | None]] = {
 PARTS = {
     "results": ("Results", ("summary", "every_metric")),
     "differences": ("Differences", ("differences", "paired")),
+    "tuning": (
+        "Tuning",
+        ("tuning/defaults-and-tuned", "tuning/like-with-like", "budget"),
+    ),
     "losses": ("Losses", ("losses", "overfitting", "overfitting_numbers", "label_noise")),
     "training": ("Training and classes", ("curves", "recall")),
     "calibration": ("Calibration", ("reliability", "scatter")),
@@ -295,6 +300,7 @@ def _tables(comparison: Comparison, context: str) -> dict[str, Matrix]:
     there = {name: Matrix(sheet) for name, sheet in found.items() if sheet}
     if "posthoc" in there:
         there["posthoc"] = shaded(there["posthoc"].sheet, comparison.facts.higher_is_better)
+    there |= _named("tuning", tuning_sheets(comparison, context))
     return there | _named("audit", audit_sheets(comparison, context))
 
 
@@ -332,7 +338,7 @@ def _parts(
     parts = []
     for part, (title, listed) in layout.items():
         names = [name for name in listed if name in there]
-        names += [name for name in there if name.startswith(f"{part}/")]
+        names += [name for name in there if name.startswith(f"{part}/") and name not in names]
         items = []
         for name in names:
             content = there[name]

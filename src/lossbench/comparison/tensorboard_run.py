@@ -8,23 +8,24 @@ from typing import TYPE_CHECKING
 
 from lossbench.comparison.across_cells import across_sheets
 from lossbench.comparison.audit import audit_sheets
+from lossbench.comparison.drawing import Picture
 from lossbench.comparison.export import escape, markdown_table
 from lossbench.comparison.labels import slugs
-from lossbench.comparison.pictures import figure_png
 from lossbench.comparison.tables import Sheet, sheets
+from lossbench.comparison.tuning_effect import tuning_sheets
 
 if TYPE_CHECKING:
     from lossbench.comparison.compare import Comparison
 
 
-def write(comparison: Comparison, pictures: Mapping[str, str], folder: Path) -> Path:
-    """Write the run ``folder``; ``pictures`` are the SVGs of `figure_files.write_figures`.
+def write(comparison: Comparison, pictures: Mapping[str, Picture], folder: Path) -> Path:
+    """Write the run ``folder``; ``pictures`` are those of `figure_files.write_figures`.
 
     A former comparison's is replaced.
     """
     from lossbench.tensorboard.comparison_run import write_comparison_run
 
-    images = {Path(name).stem: figure_png(svg) for name, svg in pictures.items()}
+    images = {name: (each.png, each.width, each.height) for name, each in pictures.items()}
     write_comparison_run(folder, _texts(comparison), images)
     return folder
 
@@ -38,7 +39,8 @@ def _texts(comparison: Comparison) -> dict[str, str]:
         found["all-cells/answer"] = "\n\n".join(answer)
     for context, slug in slugs(comparison.ranked).items():
         found[f"{slug}/answer"] = escape(comparison.paragraph(context))
-        every: list[Sheet] = [*sheets(comparison, context), *audit_sheets(comparison, context)]
+        every: list[Sheet] = [*sheets(comparison, context), *tuning_sheets(comparison, context)]
+        every += audit_sheets(comparison, context)
         for place, sheet in enumerate(every, start=1):
             found[f"{slug}/table_{place:02}"] = markdown_table(sheet)
     return found

@@ -170,13 +170,16 @@ function describe(figure) {
   if (reading) figure.querySelector(".reading").textContent = reading(chosen(figure));
   if (ROW_PER_ARM.includes(figure.dataset.figure)) return;
   const key = figure.querySelector(".key");
-  key.replaceChildren(...content.order.filter((arm) => shown.has(arm)).map((arm) => {
+  const columns = data[figure.dataset.figure] || data.losses;
+  const there = new Set(columns.arm);
+  const drawn = content.order.filter((arm) => shown.has(arm) && there.has(arm));
+  key.replaceChildren(...drawn.map((arm) => {
     const entry = element("span");
     entry.innerHTML = swatch(arm);
     entry.append(content.labels[arm]);
     return entry;
   }));
-  if (shown.size < content.labels.length) key.append(element("b", {}, `${shown.size} of ${content.labels.length} are drawn`));
+  if (drawn.length < there.size) key.append(element("b", {}, `${drawn.length} of ${there.size} are drawn`));
 }
 
 function showPanels() {

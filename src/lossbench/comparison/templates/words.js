@@ -113,9 +113,20 @@ function profileWords({ profiles }) {
   });
 }
 
+function budgetWords({ budget }, choice) {
+  return perArm(budget, choice, (rows) => {
+    const [first, last] = [rows[0], rows[rows.length - 1]];
+    const best = (row) => (row.best === null ? "none finished" : shortNumber(row.best));
+    const chosen = rows.find(({ mark }) => mark === "chosen");
+    const failed = rows.filter(({ mark }) => mark === "failed").length;
+    return `${best(first)} with defaults, ${best(last)} up to trial ${last.trial}`
+      + (chosen ? `, trial ${chosen.trial} chosen` : "") + (failed ? `, ${failed} failed` : "");
+  });
+}
+
 const WORDS = {
   ranks: rankWords, aggregates: aggregateWords, profiles: profileWords,
-  differences: differenceWords, losses: lossWords, overfitting: overfittingWords, curves: curveWords,
+  differences: differenceWords, budget: budgetWords, losses: lossWords, overfitting: overfittingWords, curves: curveWords,
   recall: recallWords, reliability: reliabilityWords, scatter: scatterWords,
 };
 
