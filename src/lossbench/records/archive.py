@@ -225,6 +225,13 @@ def read_yaml(text: bytes, name: str) -> dict[str, Any]:
     return config
 
 
+def to_yaml(config: dict[str, Any]) -> str:
+    """``config`` as a run writes it."""
+    import yaml
+
+    return yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
+
+
 def _config(folder: Path) -> dict[str, Any]:
     return read_yaml((folder / CONFIG).read_bytes(), f"{folder.name}/{CONFIG}")
 
@@ -242,15 +249,13 @@ def _event_name(path: Path, number: int) -> str:
 
 def _without_places(path: Path) -> bytes | Path:
     """The content of ``path`` without the places of this machine, or ``path`` if it has none."""
-    from lossbench.training.outcome import dump
-
     if path.name == CONFIG:
         config = read_yaml(path.read_bytes(), str(path))
         data = config["data"]
         for key in LOCATIONS:
             if data.get(key) is not None:
                 data[key] = None if data.get("checksums") else Path(str(data[key])).name
-        return dump(config | {"runs_dir": "runs", "allow": None}).encode()
+        return to_yaml(config | {"runs_dir": "runs", "allow": None}).encode()
     if path.name == RECORD:
         record = json.loads(path.read_bytes())
         for key in ("origin", "reason"):

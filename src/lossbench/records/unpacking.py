@@ -34,6 +34,7 @@ from lossbench.records.archive import (
     check_run,
     foreign_targets,
     read_yaml,
+    to_yaml,
 )
 from lossbench.records.lock import LockedError, RunLock
 from lossbench.records.record import CONFIG, LOCK, RECORD, DamagedRecordError, Record, read_record
@@ -290,14 +291,12 @@ def _rename(folder: Path, name: str) -> None:
 
     Its event files keep the name under which they were written.
     """
-    from lossbench.training.outcome import dump
-
     for path in run_folders(folder):
         record = read_record(path)
         if record.study != name:
             replace(record, study=name).write(path)
             config = read_yaml((path / CONFIG).read_bytes(), CONFIG)
-            files.write_text(path / CONFIG, dump(config | {"study": name}))
+            files.write_text(path / CONFIG, to_yaml(config | {"study": name}))
 
 
 def _sync(folder: Path) -> None:

@@ -20,10 +20,11 @@ from lossbench.records import DamagedRecordError, LockedError, Record, read_reco
 from lossbench.records.archive import LOCATIONS, check_run
 from lossbench.records.unpacking import refuse_control_characters
 from lossbench.settings import check
-from lossbench.training.reproduction import Reproduction, reproduction
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from lossbench.training.reproduction import Reproduction
 
 # What may be said anew, for it says where and how a run is made and not what.
 ANEW = (
@@ -51,6 +52,8 @@ def reproduce_command(arguments: list[str]) -> int:
     again = train_again(run, Console(stderr=True, highlight=False, soft_wrap=True, markup=False))
     if again is None:
         return 1
+    from lossbench.training.reproduction import reproduction
+
     found = reproduction(record, again, other_seeds(record), run.config.get("metric"))
     show(found, record, again, run.identity == record.identity, console)
     return 0 if found.reproduced else 1
@@ -159,11 +162,15 @@ def show(
     for line in surroundings(record, again, same_config):
         console.print(line)
     table = Table("metrics", "n", "equal", "largest difference", "of", "in standard deviations")
-    for row in found.groups:
+    rows = [row for row in found.groups if row.equal < row.count]
+    for row in rows:
         in_spread = "-" if row.in_spread is None else f"{row.in_spread:.2g}"
         shown = (str(row.count), str(row.equal), f"{row.difference:.2g}", row.tag, in_spread)
         table.add_row(row.group, *shown)
-    console.print(table)
+    count, equal = (sum(getattr(row, k) for row in found.groups) for k in ("count", "equal"))
+    console.print(f"{equal} of {count} metrics are equal bit for bit")
+    if rows:
+        console.print(table)
     for note in found.notes:
         console.print(note)
     console.print(f"the rerun is in {again.folder}")
