@@ -222,7 +222,7 @@ LINK, DEVICE = stat.S_IFLNK | 0o777, stat.S_IFCHR | 0o666
 HOSTILE: dict[str, tuple[Callable[[Forged], object], str]] = {
     "a path up": (lambda f: f.add("../evil.txt"), "'../evil.txt' is refused: a study has no"),
     "a path up, later": (lambda f: f.add(f"{f.run}/../../../evil/record.json"), "has no file of"),
-    "absolute": (lambda f: f.add("/tmp/evil.txt"), "has no file of that name"),
+    "absolute": (lambda f: f.add("/evil.txt"), "has no file of that name"),
     "a drive": (lambda f: f.add("C:/evil.txt"), "has no file of that name"),
     "backslashes": (lambda f: f.add("..\\evil.txt"), "has no file of that name"),
     "a null byte": (lambda f: f.add("plan.json\0.txt"), "has no file of that name"),

@@ -124,17 +124,15 @@ def _check_entries(archive: zipfile.ZipFile, listed: dict[str, Any]) -> None:
     seen: set[str] = set()
     for info in archive.infolist():
         name, kind = info.filename, stat.S_IFMT(info.external_attr >> 16)
-        reason = None
-        if info.orig_filename != name or (name != MANIFEST and not NAMES.fullmatch(name)):
-            reason = "a study has no file of that name"
-        elif kind not in (0, stat.S_IFREG):
-            reason = "it is a link, a folder or a device, and no file"
-        elif name.casefold() in seen:
-            reason = "the archive has it twice"
-        elif info.flag_bits & 1:
-            reason = "it is encrypted"
-        elif name != MANIFEST and name not in listed:
-            reason = f"it is not in {MANIFEST}"
+        ours = name == MANIFEST or NAMES.fullmatch(name)
+        wrong = {
+            "a study has no file of that name": info.orig_filename != name or not ours,
+            "it is a link, a folder or a device, and no file": kind not in (0, stat.S_IFREG),
+            "the archive has it twice": name.casefold() in seen,
+            "it is encrypted": info.flag_bits & 1,
+            f"it is not in {MANIFEST}": name != MANIFEST and name not in listed,
+        }
+        reason = next((words for words, so in wrong.items() if so), None)
         if reason is not None:
             raise InputError(f"{archive.filename}: {info.orig_filename!r} is refused: {reason}")
         seen.add(name.casefold())
