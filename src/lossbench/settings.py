@@ -93,6 +93,12 @@ POSTHOC = (
 
 def check(config: Config) -> None:
     """Check what the config alone can tell; raises `InputError` (one line) if a value is wrong."""
+    check_values(config)
+    check_targets(config)
+
+
+def check_values(config: Config) -> None:
+    """`check`, but for the code that ``config`` names: of a config that is only read."""
     known = {name.partition(".")[0] for name in SETTINGS} | {
         *("arms", "posthoc", "zip", "exclude", "allow"),
         *PLUGGABLE,
@@ -104,19 +110,13 @@ def check(config: Config) -> None:
         parameter = SETTINGS.get(path)
         if parameter is not None:
             parameter.check(value, path)
-    study = config["study"]
-    named = study is None or re.fullmatch(r"[^/\\\x00-\x1f]{1,100}", study)
-    if not named or study in (".", ".."):
-        raise InputError(
-            f"study={study!r} is not allowed: a folder's name of 1 to 100 characters, without /"
-        )
+    check_study(config["study"])
     for part in PLUGGABLE:
         if not isinstance(config.get(part), dict) or not {"name", "_target_"} & set(config[part]):
             raise InputError(f"the {part} config has neither a name nor a _target_")
     if config.get("label_noise") is not None and "_target_" not in config["label_noise"]:
         raise InputError("the label_noise config has no _target_; choose label_noise=symmetric")
     check_allow(config.get("allow"))
-    check_targets(config)
     check_loss(config)
     check_posthoc(config.get("posthoc"))
     devices, batch = config["trainer"]["devices"], config["data"]["batch_size"]
@@ -124,6 +124,15 @@ def check(config: Config) -> None:
         raise InputError(
             f"trainer.devices={devices} is not allowed with data.batch_size={batch}: they share "
             "each batch; use fewer"
+        )
+
+
+def check_study(study: str | None) -> None:
+    """Check that ``study`` is null or can be the name of a folder; raises `InputError`."""
+    named = study is None or re.fullmatch(r"[^/\\\x00-\x1f]{1,100}", study)
+    if not named or study in (".", ".."):
+        raise InputError(
+            f"study={study!r} is not allowed: a folder's name of 1 to 100 characters, without /"
         )
 
 
