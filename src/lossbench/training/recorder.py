@@ -274,7 +274,7 @@ class Recorder(pl.Callback):
 
 
 def headline(run: Run) -> tuple[str, ...]:
-    """The metrics of the HParams tab: those of test, after those of validation while it is sealed."""
+    """The metrics of the HParams tab: of test, and before them of validation while it is sealed."""
     validation = tuple(tag.replace("test/", "val/", 1) for tag in HEADLINE)
     return validation + HEADLINE if run.sealed else HEADLINE
 
