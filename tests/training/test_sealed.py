@@ -79,7 +79,16 @@ def assert_as_if_never_sealed(found: Path, reference: Path) -> None:
     assert events(found) == events(reference)
 
 
-@pytest.mark.parametrize("overrides", CASES.values(), ids=CASES)
+SLOW = ("focal, half precision", "learnable temperature")
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        pytest.param(overrides, id=name, marks=[pytest.mark.slow] * (name in SLOW))
+        for name, overrides in CASES.items()
+    ],
+)
 def test_unsealed_it_is_what_it_would_have_been_had_it_been_open(
     overrides: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
