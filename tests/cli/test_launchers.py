@@ -128,7 +128,7 @@ def test_a_preempted_job_goes_on_from_its_checkpoint(
 ) -> None:
     """By submitit where it requeues; else (out of time too often) the sweep submits it again."""
     limits = (
-        () if requeued else ("hydra.launcher.timeout_min=1", "hydra.launcher.max_num_timeout=0")
+        () if requeued else ("hydra.launcher.timeout_min=9", "hydra.launcher.max_num_timeout=0")
     )
     study = tmp_path / "runs" / "s"
     process = command(
@@ -150,7 +150,7 @@ def test_a_preempted_job_goes_on_from_its_checkpoint(
     wait_for(goes_on)
     out, err = process.communicate(timeout=300)
     assert process.returncode == 0, err
-    assert min(seen - {0}) > 8  # 0 is said before the checkpoint is read
+    assert min(seen - {0}) >= 8  # 0 is said before the checkpoint is read
     assert ("timed-out too many times" in err) is not requeued
     assert results(study) == undisturbed
 
