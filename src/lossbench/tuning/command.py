@@ -95,6 +95,11 @@ def read(arguments: list[str]) -> tuple[Settings, list[str]]:
     rest = []
     for argument in arguments:
         key, equals, text = argument.partition("=")
+        if key.lstrip("+").partition(".")[0] == "loss":
+            raise InputError(
+                f"{argument} is not for lossbench tune: name the losses with arms=; arms with "
+                "parameters of their own are an experiment's (README)"
+            )
         if equals and (key in SETTINGS or key == "arms"):
             given[key] = value_of(argument, text)
         else:

@@ -210,7 +210,6 @@ def base_overrides(params: Mapping[str, Any], arguments: list[str], loader: Any)
     parsed = parser.parse_overrides(arguments)
     fixed, swept = split_overrides([*parser.parse_overrides(texts), *parsed])
     instead = {
-        "loss": "name the losses with arms=",
         "arm": "arms have names",
         "seed": "see seeds= and trial_seeds=",
         "zip": "it tunes one cell",
