@@ -104,8 +104,8 @@ def test_a_search_goes_on_from_any_kill(
         search(storage(place), sampler, number)
         study = study_of(storage(place), "s/focal", FOCAL, sampler)
         trial = study.study.ask()
-        for path in list(study.distributions)[:draws]:
-            study._suggest(trial, path, study.distributions[path])
+        for path in list(FOCAL)[:draws]:
+            study._suggest(trial, path)
         if told:
             study.tell(number, worth(study.values(number)))
         assert search(storage(place), sampler, trials) == whole
@@ -125,6 +125,11 @@ def test_tpe_is_adaptive_and_the_paired_sampler_is_not() -> None:
     rising, falling = (lambda number: float(number)), (lambda number: -float(number))
     assert after("paired", rising) == after("paired", falling)
     assert after("tpe", rising) != after("tpe", falling)
+
+
+def test_an_adaptive_search_stays_in_its_space_though_the_default_lies_outside() -> None:
+    for values in search(InMemoryStorage(), "tpe", 12)[1:]:
+        assert all(FOCAL[path].low <= value <= FOCAL[path].high for path, value in values.items())
 
 
 def test_a_failed_trial_that_was_repeated_is_told_anew(tmp_path: Path) -> None:

@@ -89,9 +89,6 @@ class ArmStudy:
         self.paired = PairedSampler(tune_seed, space, defaults)
         self.adaptive = sampler == "tpe"
         self.setup = json.loads(json.dumps(setup))
-        self.distributions = {
-            path: distribution(entry, defaults[path]) for path, entry in space.items()
-        }
         self.check()
 
     def check(self) -> None:
@@ -127,9 +124,11 @@ class ArmStudy:
         if stored.state.is_finished():
             return dict(stored.params)
         trial = optuna.Trial(self.study, stored._trial_id)
-        return {path: self._suggest(trial, path, kind) for path, kind in self.distributions.items()}
+        return {path: self._suggest(trial, path) for path in self.paired.space}
 
-    def _suggest(self, trial: optuna.Trial, path: str, kind: BaseDistribution) -> Any:
+    def _suggest(self, trial: optuna.Trial, path: str) -> Any:
+        default = self.paired.defaults[path]
+        kind = distribution(self.paired.space[path], default, wide=trial.number == 0)
         # a sampler for each draw: what it gives does not depend on where a process was killed
         self.study.sampler = self.paired
         if self.adaptive and trial.number > 0:
@@ -165,15 +164,19 @@ class ArmStudy:
             self.study.add_trial(trial)
 
 
-def distribution(entry: Dimension, default: Any) -> BaseDistribution:
-    """The range of ``entry`` for Optuna, widened by a ``default`` that lies outside."""
+def distribution(entry: Dimension, default: Any, wide: bool) -> BaseDistribution:
+    """The range of ``entry`` for Optuna; where it is ``wide``, the ``default`` lies in it too.
+
+    Optuna wants the same choices, and the same scale, of all trials: a default that is none of
+    the choices is one for all, and one without a logarithm makes the scale linear.
+    """
     if entry.choices:
         extra = () if default in entry.choices else (default,)
         return CategoricalDistribution((*entry.choices, *extra))
     assert entry.low is not None
     assert entry.high is not None
-    low, high = min(entry.low, default), max(entry.high, default)
-    log = entry.log and low > 0
+    ends = (entry.low, entry.high, *([default] if wide else []))
+    low, high, log = min(ends), max(ends), entry.log and default > 0
     if entry.integer:
         return IntDistribution(int(low), int(high), log=log)
     return FloatDistribution(low, high, log=log)
