@@ -261,7 +261,7 @@ CELLS = ("imbalance=exponential", "imbalance.factor=10,20", "loss=focal,mae", "s
         ),
         (("seeds=1,2",), {}, "seeds=1,2 names several values; seeds has one"),
         (CELLS, {"exclude": [{"los": "focal"}]}, "unknown config key 'los'; did you mean 'loss'"),
-        (CELLS, {"exclude": [{"imbalance.facto": 10}]}, "key of imbalance 'imbalance.facto'"),
+        (CELLS, {"exclude": [{"imbalance.facto": 10}]}, "unknown key of imbalance 'facto'"),
         (
             CELLS,
             {"exclude": [{"loss": "focall"}]},

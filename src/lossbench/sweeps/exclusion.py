@@ -61,9 +61,10 @@ def agrees(run: Run, path: str, wanted: Any) -> bool:
     one_of = wanted if isinstance(wanted, list) else [wanted]
     if isinstance(value, dict):
         return any(name in one_of for name in names_of(path, value))
-    # True is no 1: a bool agrees with a bool only
-    return value == wanted or any(
-        value == entry and isinstance(value, bool) == isinstance(entry, bool) for entry in one_of
+    # a list is a value too; True is no 1: a bool agrees with a bool only
+    return any(
+        value == entry and isinstance(value, bool) == isinstance(entry, bool)
+        for entry in (*one_of, wanted)
     )
 
 

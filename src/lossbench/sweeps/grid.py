@@ -94,7 +94,8 @@ def read_zips(zips: Any) -> list[tuple[str, ...]]:
     """The groups of keys in ``zips``: null, a list of keys, or a list of such lists."""
     if zips is None:
         return []
-    groups = zips if isinstance(zips, list) and all(isinstance(z, list) for z in zips) else [zips]
+    several = isinstance(zips, list) and zips and all(isinstance(z, list) for z in zips)
+    groups = zips if several else [zips]
     for group in groups:
         if not isinstance(group, list) or not all(isinstance(key, str) for key in group):
             raise InputError(
