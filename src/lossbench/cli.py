@@ -21,7 +21,7 @@ lossbench: which classification loss is better, by how much, how surely, and whe
   lossbench power    study=PILOT | spread=0.01 losses=6 [difference=0.01]   seeds that are needed
   lossbench status   [study=NAME]                           done / failed / running / missing
   lossbench rescore  study=NAME     stored outputs again: new metrics, losses, post-hoc; no training
-  lossbench unseal   study=NAME                             opens the test set of a sealed study
+  lossbench unseal   study=NAME [partial=true]              opens the test set of a sealed study
   lossbench reproduce RUN_FOLDER    trains a recorded run again, and says what differs
   lossbench export   study=NAME out=FILE.zip                a study for others; import reads it
   lossbench import   FILE.zip [study=NAME]                  to compare and to extend

@@ -53,8 +53,9 @@ LOGS = (f"{TUNING}/optuna.log",)
 RUN_FILES = (RECORD, CONFIG, HISTORY, ARRAYS, OUTPUTS, SAMPLE_HISTORY, SUSPICIOUS_LABELS)
 RUN = r"(?:tuning/)?[A-Za-z0-9_=+-][A-Za-z0-9_.=+-]{0,150}-[0-9a-f]{12}"
 EVENTS = r"tensorboard/events\.out\.tfevents\.[0-9]+\.lossbench\.[0-9]+(?:\.unsealed)?"
+TUNED = r"tuning/tuned/[A-Za-z0-9_=+-][A-Za-z0-9_.=+-]{0,150}\.yaml"
 NAMES = re.compile(
-    "|".join(map(re.escape, (*STUDY_FILES, *LOGS)))
+    "|".join((*map(re.escape, (*STUDY_FILES, *LOGS)), TUNED))
     + f"|{RUN}/(?:{'|'.join(map(re.escape, RUN_FILES))}|{EVENTS})"
 )
 
@@ -162,6 +163,8 @@ def entries(study: Path, runs: dict[Path, Record]) -> Iterator[tuple[str, bytes 
     for name in (*STUDY_FILES, *LOGS):
         if (study / name).is_file():
             found[name] = study / name
+    for path in (study / TUNING / "tuned").glob("*.yaml"):
+        found[path.relative_to(study).as_posix()] = path
     for folder in runs:
         place = folder.relative_to(study).as_posix()
         found |= {f"{place}/{n}": folder / n for n in RUN_FILES if (folder / n).is_file()}

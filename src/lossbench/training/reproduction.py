@@ -12,9 +12,7 @@ from lossbench.records import DamagedRecordError, Record
 from lossbench.training.single import SHOWN
 
 LIMIT = 3.0
-"""Standard deviations over seeds up to which a difference is one that another seed makes too.
-
-Two seeds differ by more in 3 % of cases, if the metric is normal over seeds."""
+"""Standard deviations over seeds up to which a difference is one that another seed makes too."""
 
 RELATIVE, ABSOLUTE = 1e-5, 1e-7  # up to which a difference is rounding
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from lossbench.config import Run, folder
 from lossbench.errors import InputError, unknown
 from lossbench.records import files
+from lossbench.settings import PLUGGABLE
 from lossbench.tuning.search import FOLDER, Trial, TunedArm
 
 PLACE = "tuned"  # the group, and its folder
@@ -91,16 +93,32 @@ def register(arguments: list[str], own: Path | None) -> None:
 
 
 def load(path: Path) -> dict[str, Any]:
-    """The content of a tuned config; raises `InputError` if it is none."""
+    """The content of a tuned config; raises `InputError` if it is none.
+
+    It may come out of an archive: it chooses parts of lossbench and gives them values, and says
+    nothing about code, places or the sweep.
+    """
     import yaml
 
     try:
         content = yaml.safe_load(path.read_text())
-        if content["defaults"][0]["override /loss"]:
+        groups = [group for entry in content["defaults"] if entry != "_self_" for group in entry]
+        known = set(PLUGGABLE) | {"trainer", "label_noise", "loss_scale", "sample_history"}
+        harmless = all(re.fullmatch("override /[a-z_]+", group) for group in groups) and not (
+            {group.removeprefix("override /") for group in groups} | set(content) - {"defaults"}
+        ) - known
+        if harmless and not foreign(content) and content["defaults"][0]["override /loss"]:
             return dict(content)
-    except (yaml.YAMLError, KeyError, TypeError, IndexError):
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError, IndexError):
         pass
     raise InputError(f"{path} is not what lossbench tune writes; repeat the command that wrote it")
+
+
+def foreign(content: Any) -> bool:
+    """Whether some key of ``content`` is one of Hydra's own, such as `_target_`."""
+    if isinstance(content, dict):
+        return any(str(key).startswith("_") or foreign(value) for key, value in content.items())
+    return False
 
 
 def _store(name: str, content: dict[str, Any]) -> None:
