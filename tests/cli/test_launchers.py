@@ -22,7 +22,6 @@ from tests.cli.test_sweep_command import (
     _nothing_is_left_running,  # noqa: F401
     alive,
     command,
-    done,
     holders,
     results,
     run_command,
@@ -142,12 +141,12 @@ def test_a_preempted_job_goes_on_from_its_checkpoint(
         try:
             holder = json.loads((study / name / "lock").read_text())
         except (ValueError, FileNotFoundError):
-            return done(study) > 0
+            return False
         if holder["process"] != worker:
             seen.add(holder.get("epoch", 0))
         return len(seen) > 5
 
-    wait_for(goes_on)
+    wait_for(goes_on, seconds=300)
     out, err = process.communicate(timeout=300)
     assert process.returncode == 0, err
     assert min(seen - {0}) >= 8  # 0 is said before the checkpoint is read
@@ -261,7 +260,7 @@ def test_a_sweep_is_a_job_array_of_slurm(
     assert code == 0, said
     study = tmp_path / "runs" / "s"
     assert results(study) == undisturbed
-    (script,) = (study / ".submitit").glob("*.sh")
+    (script,) = (study / ".submitit").glob("*_submission.sh")
     lines = script.read_text().splitlines()
     for option in (
         "--array=0-1%2", "--partition=gpu", "--gres=gpu:a100:1", "--cpus-per-task=1",

@@ -219,7 +219,7 @@ class Jobs:
         deaths = deaths + 1 if before == finished else 1
         self._deaths[run.identity] = finished, deaths
         if deaths < DEATHS:
-            self._waiting.append(run)
+            self._waiting.insert(0, run)
             self.notice("died", run, f"its job died: {how}; it goes on after epoch {finished}")
             return
         reason = f"its job died for the {DEATHS}rd time in epoch {finished + 1}: {how}"
