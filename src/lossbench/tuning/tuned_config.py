@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,8 @@ from lossbench.settings import PLUGGABLE
 from lossbench.tuning.search import FOLDER, Trial, TunedArm
 
 PLACE = "tuned"  # the group, and its folder
+PARTS = {*PLUGGABLE, "label_noise", "trainer", "loss_scale", "sample_history"}
+"""What a tuned config may choose or set."""
 
 
 def write(place: Path, arm: TunedArm, winner: Trial | None, result: Mapping[str, Any]) -> None:
@@ -103,13 +104,19 @@ def load(path: Path) -> dict[str, Any]:
     try:
         content = yaml.safe_load(path.read_text())
         groups = [group for entry in content["defaults"] if entry != "_self_" for group in entry]
-        known = set(PLUGGABLE) | {"trainer", "label_noise", "loss_scale", "sample_history"}
-        harmless = all(re.fullmatch("override /[a-z_]+", group) for group in groups) and not (
-            {group.removeprefix("override /") for group in groups} | set(content) - {"defaults"}
-        ) - known
-        if harmless and not foreign(content) and content["defaults"][0]["override /loss"]:
+        chosen = {group.removeprefix("override /") for group in groups}
+        ours = chosen | set(content) - {"defaults"} <= PARTS and not foreign(content)
+        if ours and content["defaults"][0]["override /loss"]:
             return dict(content)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError, IndexError):
+    except (
+        OSError,
+        UnicodeDecodeError,
+        yaml.YAMLError,
+        KeyError,
+        TypeError,
+        IndexError,
+        AttributeError,
+    ):
         pass
     raise InputError(f"{path} is not what lossbench tune writes; repeat the command that wrote it")
 
