@@ -1,6 +1,6 @@
 """Axes with curves, bars and cells as a small PNG picture, drawn with Pillow alone.
 
-A run draws eight pictures, and in a sweep of short runs matplotlib would take longer for them than
+A run draws six pictures, and in a sweep of short runs matplotlib would take longer for them than
 the training: it makes an object of every tick. `scripts/bench_sweeps.py` measures it.
 """
 
@@ -169,7 +169,8 @@ def _boxes(picture: Picture) -> list[Box]:
     free = WIDTH - MARGIN - BESIDE * len(before) - sum(before)
     shares = np.array([panel.share for panel in picture.panels])
     widths = free * shares / shares.sum()
-    boxes, left = [], MARGIN / 2
+    boxes: list[Box] = []
+    left = MARGIN / 2
     for margin, width in zip(before, widths, strict=True):
         left += margin
         boxes.append((left, top, left + width, bottom))
@@ -212,12 +213,12 @@ def _draw_shapes(large: Image, draw: ImageDraw, panel: Panel, box: Box) -> None:
 
 def _draw_mark(draw: ImageDraw, mark: Line | Stairs, panel: Panel, box: Box) -> None:
     if isinstance(mark, Stairs):
-        x = np.repeat(mark.edges, 2)
-        y = np.concatenate([[0], np.repeat(mark.heights, 2), [0]])
+        outline = np.concatenate([[0], np.repeat(mark.heights, 2), [0]])
+        across, down = _at(panel, box, np.repeat(mark.edges, 2), outline)
         width, corners = 1.4, 0
     else:
-        x, y, width, corners = mark.x, mark.y, mark.width, mark.corners
-    across, down = _at(panel, box, x, y)
+        across, down = _at(panel, box, mark.x, mark.y)
+        width, corners = mark.width, mark.corners
     points = list(zip(across * SMOOTHING, down * SMOOTHING, strict=True))
     filled = mark.filled if isinstance(mark, Stairs) else None
     if filled:
@@ -247,10 +248,10 @@ def _draw_words(small: Image, draw: ImageDraw, panel: Panel, box: Box) -> None:
     """Texts in the axes, labels of ticks, labels of axes."""
     left, top, right, bottom = box
     for text in panel.texts:
-        across, down = _at(panel, box, text.x, text.y)
+        x, y = (float(pixel) for pixel in _at(panel, box, text.x, text.y))
         if text.anchor[0] == "l":  # not beyond the picture
-            across = min(float(across), WIDTH - 2 - font().getlength(text.words))
-        draw.text((across, down), text.words, text.colour, font(), anchor=text.anchor)
+            x = min(x, WIDTH - 2 - font().getlength(text.words))
+        draw.text((x, y), text.words, text.colour, font(), anchor=text.anchor)
     across, _ = _at(panel, box, list(panel.x.ticks), panel.y.low)
     needed = len(panel.x.ticks) * (panel.x.widest() + TICK)
     every = 1 if panel.x.tilted else math.ceil(needed / (right - left)) or 1
