@@ -218,6 +218,7 @@ def test_neither_torch_nor_tensorflow_is_imported(tmp_path: Path) -> None:
 import sys, numpy
 from pathlib import Path
 from lossbench.tensorboard import board, figures
+from lossbench.tensorboard.drawing import to_png
 from lossbench.tensorboard.writer import RunWriter
 with RunWriter(Path(sys.argv[1]) / "run") as writer:
     writer.scalars({"a": 1.0}, 1)
@@ -226,7 +227,7 @@ with RunWriter(Path(sys.argv[1]) / "run") as writer:
     writer.hparams({"arm": "focal"}, group="g", metrics=["a"])
     writer.session_end(success=True)
     figure = figures.recall_figure([0.5], [1], ["a"])
-    writer.image("i", *figures.to_png(figure), 1)
+    writer.image("i", *to_png(figure), 1)
 board.start(Path(sys.argv[1]), port=0)
 print(sorted({"torch", "tensorflow", "matplotlib.pyplot"} & set(sys.modules)))
 """

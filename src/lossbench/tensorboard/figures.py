@@ -1,59 +1,55 @@
-"""Small pictures of one run, as PNG images that can be read at TensorBoard's card size.
+"""Small pictures of one run, which can be read at TensorBoard's card size.
 
-They are drawn on `matplotlib.figure.Figure` objects alone: no pyplot, no global state, no window.
-Colours are those of Okabe and Ito (2008), which colour-blind readers tell apart.
+Each function returns a `Picture`, which `to_png` draws. Colours are those of Okabe and Ito (2008),
+which colour-blind readers tell apart.
 """
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from lossbench.errors import InputError
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+from lossbench.tensorboard.drawing import (
+    BLACK,
+    GREY,
+    LIGHT,
+    Axis,
+    Line,
+    Panel,
+    Picture,
+    Stairs,
+    Text,
+    ticks,
+)
 
 BLUE, VERMILLION, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
-GREY = "#666666"
-WIDTH = 350
-"""Pixels: the width of TensorBoard's image card, which scales anything else without smoothing."""
-DOTS_PER_INCH = 100
-FONT_SIZE = 8
+PALE_BLUE = "#A6CEE4"
 COLOURS = (BLUE, VERMILLION, GREEN, PURPLE)
+BLUES = np.array(
+    [
+        *((247, 251, 255), (222, 235, 247), (198, 219, 239), (158, 202, 225), (107, 174, 214)),
+        *((66, 146, 198), (33, 113, 181), (8, 81, 156), (8, 48, 107)),
+    ]
+)
+"""The scale "Blues" of ColorBrewer (Harrower and Brewer, 2003)."""
+ABSENT = 187
+"""The grey of a row without samples."""
 NAMES_UP_TO = 12
 """With more classes than this, names and cell texts would overlap: numbers and colours instead."""
 
 
-def to_png(figure: Figure) -> tuple[bytes, int, int]:
-    """(PNG bytes, width, height in pixels), the arguments of `RunWriter.image`.
-
-    With 64 colours, which takes a third of the bytes and looks the same.
-    """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from PIL import Image
-
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    picture = Image.fromarray(np.asarray(canvas.buffer_rgba())[:, :, :3])
-    buffer = io.BytesIO()
-    picture.quantize(64, method=Image.Quantize.MEDIANCUT).save(buffer, "png")
-    return buffer.getvalue(), picture.width, picture.height
-
-
 def loss_histogram_figure(
-    histograms: Mapping[str, np.ndarray], edges: np.ndarray, *, num_classes: int, title: str = ""
-) -> Figure:
+    histograms: Mapping[str, np.ndarray], edges: np.ndarray, *, num_classes: int
+) -> Picture:
     """The distributions of a loss over the samples of several splits, one over the other.
 
-    The y axis is the fraction of the split's samples in a bin, the x axis the loss in nats on a
-    log scale that is the same for every run. Two losses are marked: log 2, below which the
-    target has more than half of the probability, and log C, that of a uniform guess.
+    The y axis is the fraction of the split's samples in a bin, the x axis log10 of the loss in
+    nats, the same for every run. Two losses are marked: log 2, below which the target has more
+    than half of the probability, and log C, that of a uniform guess.
 
     Args:
         histograms: name -> counts (B+1,) >= 0: underflow, bins, overflow. The first is filled;
@@ -66,45 +62,35 @@ def loss_histogram_figure(
     """
     if len(histograms) > len(COLOURS):
         raise InputError(f"{len(histograms)} histograms in one figure; at most {len(COLOURS)}")
-    figure, (axes,) = _figure(title)
     edges = np.asarray(edges, np.float64)
-    drawn_edges = 10 ** np.concatenate(
-        [[2 * edges[0] - edges[2]], edges[::2], [2 * edges[-1] - edges[-3]]]
-    )
-    for (name, counts), colour in zip(histograms.items(), COLOURS, strict=False):
-        fractions = _fractions(name, np.asarray(counts, np.float64), edges)
-        first = colour == BLUE
-        axes.stairs(
-            fractions,
-            drawn_edges,
-            fill=first,
-            alpha=0.35 if first else 1.0,
-            color=colour,
-            linewidth=1.3,
-            label=name,
+    drawn = np.concatenate([[2 * edges[0] - edges[2]], edges[::2], [2 * edges[-1] - edges[-3]]])
+    stairs = [
+        Stairs(
+            _fractions(name, np.asarray(counts, np.float64), edges),
+            drawn,
+            colour,
+            name,
+            PALE_BLUE if colour == BLUE else None,
         )
-        if first:
-            axes.stairs(fractions, drawn_edges, color=colour)
-    _mark_losses(axes, num_classes)
-    axes.set_xscale("log")
-    axes.set_xlim(drawn_edges[0], drawn_edges[-1])
+        for (name, counts), colour in zip(histograms.items(), COLOURS, strict=False)
+    ]
+    high = 1.12 * max(float(one.heights.max()) for one in stairs) or 1.0
     powers = np.arange(math.ceil(edges[0]), edges[-1] + 0.5, 2)
-    axes.set_xticks(10.0**powers, [f"{10.0**power:g}" for power in powers])
-    axes.set_xticks([], minor=True)
-    axes.set_ylim(0, axes.get_ylim()[1] * 1.12)
-    axes.set_xlabel("loss in nats (log scale)")
-    axes.set_ylabel("fraction of samples")
-    axes.legend(loc="upper left", frameon=False, fontsize=FONT_SIZE, borderaxespad=0.1)
-    return figure
+    across = {float(power): f"{10.0**power:g}" for power in powers}
+    x = Axis("loss in nats (log scale)", float(drawn[0]), float(drawn[-1]), across)
+    panel = Panel(x, Axis("fraction of samples", 0, high, ticks(high)))
+    marks = [(math.log10(math.log(2)), "log 2 ", "ra")]
+    if num_classes > 2:
+        marks.append((math.log10(math.log(num_classes)), f" log {num_classes}", "la"))
+    lines = [Line([place] * 2, [0, high], LIGHT, width=1) for place, _, _ in marks]
+    panel.marks = [*stairs, *lines]
+    panel.texts = [Text(place, high, words, GREY, side) for place, words, side in marks]
+    return Picture(210, [panel], legend=stairs)
 
 
 def reliability_figure(
-    raw: np.ndarray,
-    adjusted: np.ndarray | None = None,
-    temperature: np.ndarray | None = None,
-    *,
-    title: str = "",
-) -> Figure:
+    raw: np.ndarray, adjusted: np.ndarray | None = None, temperature: np.ndarray | None = None
+) -> Picture:
     """Accuracy against confidence, and beside it the fraction of samples in each bin.
 
     Points below the diagonal are overconfident. The labels give the expected calibration error,
@@ -116,61 +102,28 @@ def reliability_figure(
         adjusted: the same of the logits adjusted to the prior of the split.
         temperature: the same after temperature scaling.
     """
-    figure, (left, right) = _figure(title, height=250, widths=(3, 2))
-    figure.subplots_adjust(top=0.75)
-    left.plot([0, 1], [0, 1], color=GREY, linestyle="--", linewidth=1)
-    views = [("raw", raw, BLUE, "o")]
-    if adjusted is not None:
-        views.append(("adjusted", adjusted, VERMILLION, "s"))
-    if temperature is not None:
-        views.append(("temperature", temperature, GREEN, "^"))
-    for name, bins, colour, marker in views:
+    views = [("raw", raw, BLUE, 24), ("adjusted", adjusted, VERMILLION, 4)]
+    views.append(("temperature", temperature, GREEN, 3))
+    lines, stairs = [], []
+    for name, bins, colour, corners in views:
+        if bins is None:
+            continue
         count, confidence, accuracy = np.asarray(bins, np.float64).T
         share = count / max(count.sum(), 1.0)
         error = np.nansum(share * np.abs(accuracy - confidence))
-        filled = count > 0
-        left.plot(
-            confidence[filled],
-            accuracy[filled],
-            color=colour,
-            marker=marker,
-            markersize=3,
-            linewidth=1.2,
-            label=f"{name} {error:.3f}",
-        )
-        right.stairs(
-            share,
-            np.linspace(0, 1, len(bins) + 1),
-            color=colour,
-            linewidth=1.2,
-            fill=colour == BLUE,
-            alpha=0.35 if colour == BLUE else 1,
-        )
-    left.set_ylim(0, 1)
-    left.set_ylabel("accuracy")
-    left.legend(  # above the axes: three views leave no corner free
-        loc="upper center",
-        bbox_to_anchor=(0.5, 0.94),
-        bbox_transform=figure.transFigure,
-        ncols=len(views),
-        columnspacing=0.8,
-        handlelength=1.2,
-        handletextpad=0.4,
-        frameon=False,
-        fontsize=FONT_SIZE,
-        title="expected calibration error",
-        title_fontsize=FONT_SIZE,
-    )
-    right.set_ylim(0, None)
-    right.set_ylabel("fraction of samples")
-    for axes in (left, right):
-        axes.set_xlim(0, 1)
-        axes.set_xticks([0, 0.5, 1])
-        axes.set_xlabel("confidence")
-    return figure
+        x, y, label = confidence[count > 0], accuracy[count > 0], f"{name} {error:.3f}"
+        lines.append(Line(x, y, colour, label, corners=corners))
+        filled = PALE_BLUE if colour == BLUE else None
+        stairs.append(Stairs(share, np.linspace(0, 1, len(bins) + 1), colour, filled=filled))
+    confident = Axis("confidence", 0, 1, {0: "0", 0.5: "0.5", 1: "1"})
+    high = 1.05 * max(float(one.heights.max()) for one in stairs) or 1.0
+    diagonal = Line([0, 1], [0, 1], LIGHT, width=1)
+    left = Panel(confident, Axis("accuracy", 0, 1, ticks(1.1)), [diagonal, *lines], share=3)
+    right = Panel(confident, Axis("fraction of samples", 0, high, ticks(high)), [*stairs], share=2)
+    return Picture(250, [left, right], "expected calibration error", lines)
 
 
-def confusion_figure(matrix: np.ndarray, class_names: Sequence[str], *, title: str = "") -> Figure:
+def confusion_figure(matrix: np.ndarray, class_names: Sequence[str]) -> Picture:
     """A confusion matrix with each row divided by its sum; a row without samples is grey.
 
     Colour follows the square root of the fraction, so that rare confusions show. With up to 12
@@ -183,8 +136,6 @@ def confusion_figure(matrix: np.ndarray, class_names: Sequence[str], *, title: s
 
     Raises: InputError where the two do not fit.
     """
-    from matplotlib.colors import PowerNorm
-
     matrix = np.asarray(matrix, np.float64)
     size = len(class_names)
     if matrix.shape != (size, size):
@@ -193,44 +144,29 @@ def confusion_figure(matrix: np.ndarray, class_names: Sequence[str], *, title: s
         )
     totals = matrix.sum(axis=1, keepdims=True)
     share = np.divide(matrix, totals, out=np.full_like(matrix, np.nan), where=totals > 0)
-    names = [_short(name) for name in class_names]
     named = size <= NAMES_UP_TO
-    figure, (axes,) = _figure(
-        title,
-        height=260,
-        left=(35 + 6.2 * max(map(len, names))) / WIDTH if named else 0.14,
-        right=0.97 if named else 0.86,
-        names=names,
-    )
-    axes.set_facecolor("#BBBBBB")
-    image = axes.imshow(
-        share, cmap="Blues", norm=PowerNorm(0.5, 0, 1), interpolation="nearest", aspect="auto"
-    )
+    shown = _labels([_short(name) if named else str(i) for i, name in enumerate(class_names)])
+    tilted = named and _long(shown)
+    x = Axis("predicted class", -0.5, size - 0.5, shown, tilted)
+    y = Axis("target class", size - 0.5, -0.5, shown)
+    panels = [Panel(x, y, cells=_blues(share), share=16)]
     if named:
-        for row, column in np.argwhere(share >= 0.005):
-            value = share[row, column]
-            axes.text(
-                column,
-                row,
-                f"{100 * value:.0f}",
-                ha="center",
-                va="center",
-                fontsize=FONT_SIZE,
-                color="white" if value > 0.35 else "black",
-            )
+        panels[0].texts = [
+            Text(column, row, f"{100 * value:.0f}", "#FFFFFF" if value > 0.35 else BLACK)
+            for row, column in np.argwhere(share >= 0.005)
+            for value in [share[row, column]]
+        ]
     else:
-        bar = figure.colorbar(image, ax=axes, ticks=[0, 0.05, 0.25, 0.5, 1], fraction=0.05)
-        bar.ax.set_yticklabels(["0", "5%", "25%", "50%", "100%"], fontsize=FONT_SIZE)
-    _class_ticks(axes, "x", class_names)
-    _class_ticks(axes, "y", class_names)
-    axes.set_xlabel("predicted class")
-    axes.set_ylabel("target class")
-    return figure
+        per_cent = {p: f"{100 * p:g}%" for p in (0, 0.05, 0.25, 0.5, 1)}
+        scale = Axis("", 0, 1, {math.sqrt(p): label for p, label in per_cent.items()})
+        shades = np.linspace(1, 0, 64)[:, None] ** 2
+        panels.append(Panel(Axis("", 0, 1, {}), scale, cells=_blues(shades), share=1))
+    return Picture(260, panels)
 
 
 def recall_figure(
-    recall: np.ndarray, train_counts: np.ndarray, class_names: Sequence[str], *, title: str = ""
-) -> Figure:
+    recall: ArrayLike, train_counts: ArrayLike, class_names: Sequence[str]
+) -> Picture:
     """Recall of each class, from the most to the least frequent in training, and their mean.
 
     With up to 12 classes the ticks hold names and training counts, above that counts alone.
@@ -242,52 +178,28 @@ def recall_figure(
     """
     recall, train_counts = np.asarray(recall, np.float64), np.asarray(train_counts)
     order = np.argsort(-train_counts, kind="stable")
-    ordered, places = recall[order], np.arange(len(order))
+    ordered, places, size = recall[order], np.arange(len(order)), len(order)
     absent = np.isnan(ordered)
-    mean = ordered[~absent].mean() if not absent.all() else math.nan
-    names = [f"{_short(class_names[index])}: {train_counts[index]}" for index in order]
-    if len(order) > NAMES_UP_TO:
-        names = [str(train_counts[index]) for index in order]
-    figure, (axes,) = _figure(f"{title} (mean {mean:.3f})".lstrip(), height=240, names=names)
-    # One outline for all bars: a hundred single bars would take several times as long.
-    half = 0.4 if len(order) <= NAMES_UP_TO else 0.5
-    heights = np.stack([np.nan_to_num(ordered), np.zeros(len(order))], axis=1).ravel()[:-1]
+    mean = float(ordered[~absent].mean()) if not absent.all() else math.nan
+    named = size <= NAMES_UP_TO
+    labels = [
+        f"{_short(class_names[index])}: {train_counts[index]}"
+        if named
+        else str(train_counts[index])
+        for index in order
+    ]
+    # One outline for all bars, with an empty one between each two.
+    half = 0.4 if named else 0.5
+    heights = np.stack([np.nan_to_num(ordered), np.zeros(size)], axis=1).ravel()[:-1]
     sides = np.stack([places - half, places + half], axis=1).ravel()
-    axes.stairs(heights, sides, fill=True, color=BLUE)
-    axes.plot(places[absent], np.full(absent.sum(), 0.03), "x", color=VERMILLION)
-    axes.axhline(mean, color=VERMILLION, linewidth=1.4)
-    axes.set_xlim(-0.6, len(order) - 0.4)
-    axes.set_ylim(0, 1.05)
-    axes.set_ylabel("recall")
-    _class_ticks(axes, "x", names, numbered=False)
-    axes.set_xlabel("classes and their training counts")
-    return figure
-
-
-def _figure(
-    title: str,
-    *,
-    height: int = 210,
-    left: float = 0.18,
-    right: float = 0.97,
-    names: Sequence[str] = (),
-    widths: tuple[int, ...] = (1,),
-) -> tuple[Figure, list[Axes]]:
-    """A figure of WIDTH x ``height`` pixels with axes side by side, and room for tilted names."""
-    from matplotlib.figure import Figure
-
-    longest = max(map(len, names)) if _tilted(names) else 0
-    left, bottom = max(left, 4.4 * longest / WIDTH), (42 + 4.1 * longest) / height
-    figure = Figure(figsize=(WIDTH / DOTS_PER_INCH, height / DOTS_PER_INCH), dpi=DOTS_PER_INCH)
-    figure.subplots_adjust(left=left, right=right, bottom=bottom, top=0.9, wspace=0.5)
-    every = list(figure.subplots(1, len(widths), squeeze=False, width_ratios=widths)[0])
-    figure.suptitle(title, fontsize=FONT_SIZE + 1, y=0.99)
-    for axes in every:
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.tick_params(labelsize=FONT_SIZE)
-        axes.xaxis.label.set_fontsize(FONT_SIZE)
-        axes.yaxis.label.set_fontsize(FONT_SIZE)
-    return figure, every
+    low, high = -0.6, size - 0.4
+    x = Axis("classes and their training counts", low, high, _labels(labels), named)
+    panel = Panel(x, Axis("recall", 0, 1.05, ticks(1.05)))
+    panel.marks = [Stairs(heights, sides, BLUE, filled=BLUE)]
+    if not math.isnan(mean):
+        panel.marks.append(Line([low, high], [mean, mean], VERMILLION))
+    panel.texts = [Text(place, 0.04, "×", VERMILLION) for place in places[absent]]
+    return Picture(240, [panel], f"mean {mean:.3f}")
 
 
 def _fractions(name: str, counts: np.ndarray, edges: np.ndarray) -> np.ndarray:
@@ -301,43 +213,24 @@ def _fractions(name: str, counts: np.ndarray, edges: np.ndarray) -> np.ndarray:
     return np.concatenate([counts[:1], joined, counts[-1:]]) / max(counts.sum(), 1e-300)
 
 
-def _mark_losses(axes: Axes, num_classes: int) -> None:
-    """Vertical lines at log 2 and log C, labelled at the top, on opposite sides."""
-    marks = [(math.log(2), "log 2 ", "right")]
-    if num_classes > 2:
-        marks.append((math.log(num_classes), f" log {num_classes}", "left"))
-    for value, label, side in marks:
-        axes.axvline(value, color=GREY, linestyle=":", linewidth=1.2)
-        axes.text(
-            value,
-            0.99,
-            label,
-            transform=axes.get_xaxis_transform(),
-            ha=side,
-            va="top",
-            color=GREY,
-            fontsize=FONT_SIZE,
-        )
+def _blues(share: np.ndarray) -> np.ndarray:
+    """(..., 3) uint8: the colours of fractions (...), by their square root; NaN is grey."""
+    steps = np.linspace(0, len(BLUES) - 1, 256)
+    table = [np.interp(steps, np.arange(len(BLUES)), channel).round() for channel in BLUES.T]
+    colours = np.append(np.stack(table, axis=1), [[ABSENT] * 3], axis=0).astype(np.uint8)
+    at = np.sqrt(share) * 255
+    return colours[np.where(np.isnan(at), 256, at.round()).astype(np.intp)]
 
 
 def _short(name: str) -> str:
     return name if len(name) <= 12 else name[:11] + "…"
 
 
-def _tilted(names: Sequence[str]) -> bool:
-    return len(names) <= NAMES_UP_TO and max(map(len, names), default=0) > 2
+def _long(labels: Mapping[float, str]) -> bool:
+    return max(map(len, labels.values()), default=0) > 2
 
 
-def _class_ticks(axes: Axes, which: str, names: Sequence[str], *, numbered: bool = True) -> None:
-    """A tick for each of up to 12 classes; above that for each tenth, with the class number."""
-    places = list(range(len(names)))
-    labels = [_short(name) if numbered else name for name in names]
-    if len(names) > NAMES_UP_TO:
-        places = places[:: len(names) // 10]
-        labels = [str(place) if numbered else names[place] for place in places]
-    if which == "y":
-        axes.set_yticks(places, labels)
-    elif _tilted(names):
-        axes.set_xticks(places, labels, rotation=40, ha="right", rotation_mode="anchor")
-    else:
-        axes.set_xticks(places, labels)
+def _labels(names: Sequence[str]) -> dict[float, str]:
+    """A label for each of up to 12 classes; above that for each tenth."""
+    every = len(names) // 10 if len(names) > NAMES_UP_TO else 1
+    return {place: names[place] for place in range(0, len(names), every)}

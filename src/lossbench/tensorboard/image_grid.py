@@ -7,18 +7,15 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from lossbench.errors import InputError
-from lossbench.tensorboard.figures import WIDTH
+from lossbench.tensorboard.drawing import WIDTH, font
 
 if TYPE_CHECKING:
     from PIL.Image import Image
-    from PIL.ImageFont import FreeTypeFont
 
 COLUMNS, LARGEST = 4, 24
 CELL = 80
@@ -58,13 +55,13 @@ def image_grid(
     height = TITLE + step * -(-len(images) // COLUMNS)
     grid = Image.new("RGB", (WIDTH, height), "white")
     draw, pitch = ImageDraw.Draw(grid), WIDTH // COLUMNS
-    draw.text((WIDTH // 2, 4), title, "black", _font(11), anchor="ma")
+    draw.text((WIDTH // 2, 4), title, "black", font(11), anchor="ma")
     for place, (picture, label) in enumerate(zip(pictures, labels, strict=True)):
         row, column = divmod(place, COLUMNS)
         middle, top = column * pitch + pitch // 2, TITLE + row * step
         for number, line in enumerate(label.split("\n")):
             text = _cut(line, pitch - 2)
-            draw.text((middle, top + number * LINE), text, "black", _font(9), anchor="ma")
+            draw.text((middle, top + number * LINE), text, "black", font(9), anchor="ma")
         grid.paste(picture, (middle - picture.width // 2, top + LINE * lines + 1))
     buffer = io.BytesIO()
     grid.save(buffer, "png")
@@ -90,18 +87,8 @@ def _fitted(image: np.ndarray) -> Image:
 
 def _cut(line: str, width: int) -> str:
     """``line``, or as much of it as ``width`` pixels hold."""
-    if _font(9).getlength(line) <= width:
+    if font(9).getlength(line) <= width:
         return line
-    while line and _font(9).getlength(f"{line}…") > width:
+    while line and font(9).getlength(f"{line}…") > width:
         line = line[:-1]
     return f"{line}…"
-
-
-@cache
-def _font(size: int) -> FreeTypeFont:
-    """DejaVu Sans, which comes with matplotlib and has arrows."""
-    import matplotlib
-    from PIL import ImageFont
-
-    path = Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")
-    return ImageFont.truetype(str(path), size)

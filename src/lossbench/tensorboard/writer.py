@@ -144,7 +144,7 @@ class RunWriter:
         step: int,
         wall_time: float | None = None,
     ) -> None:
-        """A PNG image with its size in pixels, as `lossbench.tensorboard.figures.to_png` gives."""
+        """A PNG image with its size in pixels, as `lossbench.tensorboard.drawing.to_png` gives."""
         tensor = [str(width).encode(), str(height).encode(), png_bytes]
         self._add_tensor(
             tag, tensor, image_metadata.create_summary_metadata(None, None), step, wall_time

@@ -12,6 +12,7 @@ from lossbench.evaluation.classification import rank_groups, recalls
 from lossbench.evaluation.histograms import LOG10_LOSS_EDGES, reweight
 from lossbench.evaluation.precision_recall import one_vs_rest_decisions
 from lossbench.tensorboard import figures
+from lossbench.tensorboard.drawing import to_png
 from lossbench.tensorboard.writer import RunWriter
 from lossbench.training.diagnosis import write_hardest_images
 from lossbench.training.measuring import Classes, Measured
@@ -128,7 +129,7 @@ def write_figures(
         recall = recalls(arrays["confusion/test"])
         drawn["test/recall"] = figures.recall_figure(recall, classes.image_counts, names)
     for tag, figure in drawn.items():
-        png, width, height = figures.to_png(figure)
+        png, width, height = to_png(figure)
         writer.image(tag, png, width, height, step=epoch)
 
 
