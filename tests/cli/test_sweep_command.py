@@ -46,9 +46,9 @@ def command(*arguments: str, where: Path) -> subprocess.Popen[str]:
     return process
 
 
-def run_command(*arguments: str, where: Path) -> tuple[int, str]:
+def run_command(*arguments: str, where: Path, seconds: float = 600) -> tuple[int, str]:
     process = command(*arguments, where=where)
-    out, err = process.communicate(timeout=300)
+    out, err = process.communicate(timeout=seconds)
     return process.returncode, out + err
 
 

@@ -104,9 +104,13 @@ def load(path: Path) -> dict[str, Any]:
         content = yaml.safe_load(path.read_text())
         groups = [group for entry in content["defaults"] if entry != "_self_" for group in entry]
         known = set(PLUGGABLE) | {"trainer", "label_noise", "loss_scale", "sample_history"}
-        harmless = all(re.fullmatch("override /[a-z_]+", group) for group in groups) and not (
-            {group.removeprefix("override /") for group in groups} | set(content) - {"defaults"}
-        ) - known
+        harmless = (
+            all(re.fullmatch("override /[a-z_]+", group) for group in groups)
+            and not (
+                {group.removeprefix("override /") for group in groups} | set(content) - {"defaults"}
+            )
+            - known
+        )
         if harmless and not foreign(content) and content["defaults"][0]["override /loss"]:
             return dict(content)
     except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError, IndexError):
