@@ -16,7 +16,7 @@ import pytest
 
 from lossbench.records import read_study
 from lossbench.records.study import look, planned_runs, run_folders
-from tests.cli.test_sweep_command import command, run_command, started
+from tests.cli.test_sweep_command import command, run_command, started, wait_for
 from tests.training.test_cut_off import assert_equal_runs
 
 DIGITS = ("data=digits", "imbalance=exponential", "imbalance.factor=10", "study=s", "workers=2")
@@ -25,6 +25,7 @@ LARGE = (*DIGITS, "loss=cross_entropy,focal,influence_balanced", "seed=range(0,1
 SMALL = (*DIGITS, "loss=cross_entropy,focal", "seed=0,1", "trainer.max_epochs=3")
 KINDS = ("parent", "server", "worker")  # the server is what workers are forked from
 DEATHS = 2  # of workers of one sweep: a run that dies a third time in an epoch rightly fails
+SECONDS = 4.0  # at most, from a run in training to the next kill
 HOUR = 3600.0
 
 
@@ -67,37 +68,39 @@ def states(study: Path) -> Counter[str]:
 def disturb(where: Path, arguments: tuple[str, ...], runs: int, kills: int) -> str:
     """Sweep until all runs are done, and kill ``kills`` of its processes at random moments.
 
-    Which kind of process is next, and how long it may work, is drawn; kill number k comes at the
-    latest when k of ``kills`` + 1 parts of the runs are done, so every kill hits a sweep with work
-    in hand. Says what was killed.
+    Drawn are the kind of the next one to die, and how long after a run is in training; one in five
+    dies before that, while the sweep starts. Kill number k comes at the latest when k of ``kills``
+    + 1 parts of the runs are done, so every kill hits a sweep with work in hand. Says what was
+    killed.
     """
     draw, study = random.Random(0), where / "runs/s"
     killed: Counter[str] = Counter()
-    sweeps, deaths, training, seconds, process = 0, 0, 0, 5.0, None
+    sweeps, deaths, training, process = 0, 0, 0, None
     while killed.total() < kills:
         if process is None:
             process, deaths = command("sweep", *arguments, where=where), 0
             sweeps += 1
         kind = draw.choice(KINDS if deaths < DEATHS else KINDS[:1])
-        moment = time.monotonic() + draw.uniform(0, seconds)
+        early = kind != "worker" and draw.random() < 0.2
+        wait_for(lambda: early or states(study)["running"], HOUR)  # noqa: B023
+        wait_for(lambda: of_kind(kind, process), HOUR)  # noqa: B023
+        moment = time.monotonic() + draw.uniform(0, SECONDS)
         latest = runs * (killed.total() + 1) // (kills + 1)
         while time.monotonic() < moment and states(study)["done"] < latest:
             time.sleep(0.1)
-        alive = [number for number, own in members(process.pid).items() if own == kind]
-        if not alive:  # none has been started yet
-            assert process.poll() is None, f"ended with work in hand: {process.communicate()}"
-            continue
-        now = states(study)
-        os.kill(draw.choice(alive), signal.SIGKILL)
+        victims = of_kind(kind, process)
+        training += states(study)["running"] > 0
+        os.kill(draw.choice(victims), signal.SIGKILL)
         assert states(study)["done"] < runs
         killed[kind] += 1
-        training += now["running"] > 0
         deaths += kind != "parent"
         if kind == "parent":
             process.communicate()
             assert process.returncode == -signal.SIGKILL
             gone(process.pid)
             process = None
+    assert {"parent", "worker"} <= killed.keys()
+    assert training > killed.total() // 2
     if process is None:
         process, sweeps = command("sweep", *arguments, where=where), sweeps + 1
     out, err = process.communicate(timeout=HOUR)
@@ -108,6 +111,12 @@ def disturb(where: Path, arguments: tuple[str, ...], runs: int, kills: int) -> s
         f"kills {killed.total()} ({kinds}), {training} of them while runs were trained; "
         f"sweeps started {sweeps}"
     )
+
+
+def of_kind(kind: str, sweep: subprocess.Popen[str]) -> list[int]:
+    """The living processes of that kind; fails if the sweep has ended by itself."""
+    assert sweep.poll() is None, f"ended with work in hand: {sweep.communicate()}"
+    return [process for process, own in members(sweep.pid).items() if own == kind]
 
 
 def gone(session: int) -> None:
