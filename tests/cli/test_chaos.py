@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -75,22 +76,24 @@ def disturb(where: Path, arguments: tuple[str, ...], runs: int, kills: int) -> s
     """
     draw, study = random.Random(0), where / "runs/s"
     killed: Counter[str] = Counter()
-    sweeps, deaths, training, process = 0, 0, 0, None
+    process = command("sweep", *arguments, where=where)
+    sweeps, deaths, training = 1, 0, 0
     while killed.total() < kills:
-        if process is None:
-            process, deaths = command("sweep", *arguments, where=where), 0
-            sweeps += 1
         kind = draw.choice(KINDS if deaths < DEATHS else KINDS[:1])
         early = kind != "worker" and draw.random() < 0.2
-        wait_for(lambda: early or states(study)["running"], HOUR)  # noqa: B023
-        wait_for(lambda: of_kind(kind, process), HOUR)  # noqa: B023
+        if not early:
+            wait_for(lambda: of_kind("parent", process) and states(study)["running"], HOUR)  # noqa: B023
+        wait_for(partial(of_kind, kind, process), HOUR)
         moment = time.monotonic() + draw.uniform(0, SECONDS)
         latest = runs * (killed.total() + 1) // (kills + 1)
         while time.monotonic() < moment and states(study)["done"] < latest:
             time.sleep(0.1)
-        victims = of_kind(kind, process)
-        training += states(study)["running"] > 0
-        os.kill(draw.choice(victims), signal.SIGKILL)
+        busy = states(study)["running"] > 0
+        try:
+            os.kill(draw.choice(of_kind(kind, process)), signal.SIGKILL)
+        except (IndexError, ProcessLookupError):  # gone meanwhile, with the server killed before
+            continue
+        training += busy
         assert states(study)["done"] < runs
         killed[kind] += 1
         deaths += kind != "parent"
@@ -98,11 +101,10 @@ def disturb(where: Path, arguments: tuple[str, ...], runs: int, kills: int) -> s
             process.communicate()
             assert process.returncode == -signal.SIGKILL
             gone(process.pid)
-            process = None
+            process = command("sweep", *arguments, where=where)
+            sweeps, deaths = sweeps + 1, 0
     assert {"parent", "worker"} <= killed.keys()
     assert training > killed.total() // 2
-    if process is None:
-        process, sweeps = command("sweep", *arguments, where=where), sweeps + 1
     out, err = process.communicate(timeout=HOUR)
     assert process.returncode == 0, out + err
     gone(process.pid)
