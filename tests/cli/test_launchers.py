@@ -147,7 +147,7 @@ def test_a_preempted_job_goes_on_from_its_checkpoint(
         return len(seen) > 5
 
     wait_for(goes_on, seconds=300)
-    out, err = process.communicate(timeout=300)
+    out, err = process.communicate(timeout=600)
     assert process.returncode == 0, err
     assert min(seen - {0}) >= 8  # 0 is said before the checkpoint is read
     assert ("timed-out too many times" in err) is not requeued
@@ -169,8 +169,8 @@ def test_what_ray_began_the_local_launcher_finishes(
         os.killpg(process.pid, signal.SIGINT)
         time.sleep(1)
         os.killpg(process.pid, signal.SIGINT)
-        assert process.wait(timeout=60) == 130
-    wait_for(lambda: not any(alive(worker) for worker in workers.values()), seconds=60)
+        assert process.wait(timeout=120) == 130
+    wait_for(lambda: not any(alive(worker) for worker in workers.values()), seconds=120)
     code, said = run_command("sweep", *SWEEP, where=tmp_path)
     assert code == 0, said
     assert results(study) == undisturbed
@@ -193,7 +193,7 @@ def test_a_node_of_a_ray_cluster_is_lost_in_mid_sweep(
         )  # fmt: skip
         before = wait_for(lambda: len(holders(study)) == 3 and holders(study), seconds=300)
         cluster.remove_node(lost, allow_graceful=False)
-        out, err = process.communicate(timeout=500)
+        out, err = process.communicate(timeout=900)
     finally:
         cluster.shutdown()
     assert process.returncode == 0, err

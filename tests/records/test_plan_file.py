@@ -49,6 +49,24 @@ def test_sweeps_that_write_at_once_lose_nothing(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["plan.json"]  # no lock, nothing half
 
 
+def test_what_a_killed_writer_of_the_plan_left_is_removed_and_no_living_writers_file(
+    tmp_path: Path,
+) -> None:
+    killed = (
+        "import os, sys; os.replace = lambda *given: os._exit(9)\n"
+        "from pathlib import Path; from lossbench.records.study import add_to_plan\n"
+        "add_to_plan(Path(sys.argv[1]), [{'folder': 'a'}])"
+    )
+    assert subprocess.run([sys.executable, "-c", killed, tmp_path], check=False).returncode == 9
+    (leftover,) = tmp_path.glob(".tmp-*-plan.json")
+    living = tmp_path / ".tmp-7-unsealed.json"
+    living.touch()
+    add_to_plan(tmp_path, [{"folder": "b"}])
+    assert planned_folders(tmp_path) == ["b"]
+    assert not leftover.exists()
+    assert {path.name for path in tmp_path.iterdir()} == {"plan.json", living.name}
+
+
 def test_a_plan_of_the_old_schema_is_extended(tmp_path: Path) -> None:
     old = {"schema": 1, "written": "2026-11-22T15:07:44+00:00"}
     runs = [{"arm": "focal", "seed": 0, "folder": "a", "overrides": ["loss=focal"]}]

@@ -74,7 +74,10 @@ def write_with(path: Path, save: Callable[[Path], object]) -> None:
         save(temporary)
 
 
-def remove_leftovers(folder: Path) -> None:
-    """Delete the temporary files that a killed writer left in ``folder``."""
-    for leftover in folder.glob(f"{TEMPORARY}*"):
+def remove_leftovers(folder: Path, of: str = "") -> None:
+    """Delete the temporary files that a killed writer left in ``folder``.
+
+    ``of`` names the one file whose leftovers count, where the folder has other living writers.
+    """
+    for leftover in folder.glob(f"{TEMPORARY}*{of}"):
         leftover.unlink(missing_ok=True)

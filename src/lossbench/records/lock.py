@@ -240,11 +240,13 @@ def _process_exists(process: int) -> bool:
 def _age(descriptor: int, path: Path) -> float:
     """Seconds since the open file was changed, both times told by the clock of its file system."""
     probe = path.parent / f"{TEMPORARY}{os.getpid()}-{secrets.token_hex(4)}-clock"
+    # by its descriptor: who holds the lock may remove it as the leftover of a killed process
+    opened = os.open(probe, os.O_WRONLY | os.O_CREAT, 0o644)
     try:
-        probe.touch()
-        os.utime(probe)  # without a time: the file server's own
-        return probe.stat().st_mtime - os.fstat(descriptor).st_mtime
+        os.utime(opened)  # without a time: the file server's own
+        return os.fstat(opened).st_mtime - os.fstat(descriptor).st_mtime
     finally:
+        os.close(opened)
         probe.unlink(missing_ok=True)
 
 

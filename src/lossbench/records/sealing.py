@@ -69,6 +69,7 @@ def add_opening(study: Path, opening: Opening) -> None:
     """Append ``opening`` to the study's `unsealed.json`; the caller holds the study's lock."""
     opened = [*read_openings(study), opening]
     content = {"schema": SCHEMA, "opened": [asdict(entry) for entry in opened]}
+    files.remove_leftovers(study, of=UNSEALED)
     files.write_json(study / UNSEALED, content)
 
 

@@ -131,6 +131,7 @@ def add_to_plan(study: Path, runs: Iterable[Mapping[str, Any]]) -> None:
     somebody is at it for longer than `PLAN_WAIT_SECONDS`.
     """
     with _alone(study / PLAN_LOCK):
+        files.remove_leftovers(study, of=PLAN)
         union = planned_runs(study) | {str(run["folder"]): dict(run) for run in runs}
         written = datetime.now(UTC).isoformat(timespec="seconds")
         content = {"schema": PLAN_SCHEMA, "written": written, "runs": list(union.values())}

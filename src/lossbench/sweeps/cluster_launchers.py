@@ -104,7 +104,7 @@ class SubmititJob:
 class SubmititLauncher(ClusterLauncher):
     """Jobs of Slurm, or processes of this machine in the same form, to try the way out.
 
-    ``parameters`` are submitit's, under the names of Hydra's plugin for it.
+    ``parameters`` are submitit's, without the prefix that it puts before those of one cluster.
     """
 
     package = "submitit"
@@ -213,8 +213,7 @@ class RayJob:
 class RayLauncher(ClusterLauncher):
     """Tasks of a Ray cluster: one that runs already, or one started here for the sweep.
 
-    ``ray.init`` goes to `ray.init`, ``ray.remote`` to `ray.remote`, under the names of Hydra's
-    plugin for Ray.
+    ``ray`` has what `ray.init` takes under ``init``, what `ray.remote` takes under ``remote``.
     """
 
     package = extra = system = "ray"
