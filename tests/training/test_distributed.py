@@ -76,7 +76,7 @@ def assert_close(one: Run, other: Run) -> None:
 @pytest.mark.parametrize("count", [0, 1, 2, 7, 8, 31])
 def test_every_sample_of_a_batch_is_in_one_share(size: int, count: int) -> None:
     shares = [list(range(count)[Ranks(rank, size).share(count)]) for rank in range(size)]
-    assert sum(shares, []) == list(range(count))
+    assert [sample for share in shares for sample in share] == list(range(count))
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
 
 
@@ -150,7 +150,7 @@ def test_what_a_rank_raises_is_the_reason_of_the_failure(make_run, monkeypatch) 
 
 def test_a_broken_disk_is_no_failure_of_the_run(make_run) -> None:
     loss = ("loss=custom", "loss._target_=tests.training.losses.of_a_broken_disk_on_rank_1")
-    with pytest.raises(OSError, match="rank 1 of 2: OSError: .* Input/output error") as raised:
+    with pytest.raises(OSError, match=r"rank 1 of 2: OSError: .* Input/output error") as raised:
         execute(make_run(*loss, TWO))
     assert machine_fault(raised.value) == "the disk cannot be read or written"
     assert read_record(make_run(*loss).folder).status == "running"
