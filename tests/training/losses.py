@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
+import sys
+from typing import Any
 
 import torch
 from torch import Tensor, distributed, nn
@@ -131,14 +134,20 @@ class DecodesWithoutGradient(nn.Module):
 
 
 class LearnsAndDraws(nn.Module):
-    """Cross-entropy of logits with noise, times a temperature that is learned."""
+    """Cross-entropy of logits with noise, times a temperature that is learned.
+
+    What it drew last is part of its state.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.scale = nn.Parameter(torch.ones(()))
+        self.register_buffer("drawn", torch.zeros(()))
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        noise = torch.randn_like(logits) if self.training else 0
+        noise = torch.randn_like(logits) if self.training else torch.zeros(())
+        if self.training:
+            self.drawn = noise.sum()
         return functional.cross_entropy(self.scale * logits + noise, target)
 
 
@@ -149,8 +158,31 @@ def _on_rank_1() -> bool:
 def raising_on_rank_1(logits: Tensor, target: Tensor) -> Tensor:
     """Cross-entropy with a bug that only the second of several processes meets."""
     if _on_rank_1():
-        raise ZeroDivisionError("no such luck")
+        raise ZeroDivisionError(f"no such luck in {os.environ['PLACE']}")
     return functional.cross_entropy(logits, target)
+
+
+def of_a_broken_disk_on_rank_1(logits: Tensor, target: Tensor) -> Tensor:
+    """Cross-entropy for which the second of several processes cannot read a file."""
+    if _on_rank_1():
+        raise OSError(errno.EIO, "Input/output error")
+    return functional.cross_entropy(logits, target)
+
+
+class WritesNothingOnRank1(nn.Module):
+    """Cross-entropy that ends the second of several processes as soon as it writes a file."""
+
+    def set_epoch(self, epoch: int, max_epochs: int) -> None:
+        if _on_rank_1():
+            sys.addaudithook(_refuse_to_write)
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        return functional.cross_entropy(logits, target)
+
+
+def _refuse_to_write(event: str, arguments: tuple[Any, ...]) -> None:
+    if event == "open" and arguments[2] & (os.O_WRONLY | os.O_RDWR):
+        raise AssertionError(f"rank 1 writes {arguments[0]}")
 
 
 class KilledOnRank1(nn.Module):

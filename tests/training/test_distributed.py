@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import csv
+import multiprocessing
+import signal
+from multiprocessing import forkserver
 from pathlib import Path
 
 import pytest
@@ -10,11 +13,14 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
+from lossbench.cli import main
 from lossbench.config import Run
-from lossbench.errors import InputError
+from lossbench.errors import InputError, machine_fault
 from lossbench.records import read_record
+from lossbench.sweeps import worker
 from lossbench.training import build
-from lossbench.training.distributed import RankKilledError
+from lossbench.training.distributed import Ranks
+from lossbench.training.rank_processes import RankKilledError
 from lossbench.training.run import execute
 from tests.conftest import run_of
 from tests.training.test_resume import (
@@ -66,6 +72,14 @@ def assert_close(one: Run, other: Run) -> None:
     torch.testing.assert_close(rows[1], rows[0], rtol=1e-4, atol=1e-6, equal_nan=True)
 
 
+@pytest.mark.parametrize("size", [1, 2, 3, 8])
+@pytest.mark.parametrize("count", [0, 1, 2, 7, 8, 31])
+def test_every_sample_of_a_batch_is_in_one_share(size: int, count: int) -> None:
+    shares = [list(range(count)[Ranks(rank, size).share(count)]) for rank in range(size)]
+    assert [sample for share in shares for sample in share] == list(range(count))
+    assert max(map(len, shares)) - min(map(len, shares)) <= 1
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_two_ranks_train_like_one(name: str, tmp_path: Path) -> None:
     one = trained(tmp_path / "one", *CASES[name], *ODD)
@@ -79,9 +93,11 @@ def test_a_rank_may_have_no_image_of_the_last_batch(tmp_path: Path) -> None:
 
 
 def test_an_interrupted_run_goes_on_bit_for_bit(tmp_path: Path, monkeypatch) -> None:
+    # both model and loss draw, the one for its share and the other for all
     overrides = (
         *("model._target_=tests.training.models.Dropout", "regime=crt", "optimizer=adamw"),
-        *("loss=seesaw", "loss_scale=match_ce"),
+        *("loss=custom", "loss._target_=tests.training.losses.LearnsAndDraws"),
+        *("loss_scale=match_ce", "data.batch_size=31"),
     )
     undisturbed = run_of(tmp_path / "undisturbed", *overrides, TWO)
     assert execute(undisturbed).state == "done"
@@ -92,14 +108,20 @@ def test_an_interrupted_run_goes_on_bit_for_bit(tmp_path: Path, monkeypatch) -> 
     assert_same_run(undisturbed.folder, run.folder)
 
 
-def test_a_run_begun_by_one_process_goes_on_by_two(tmp_path: Path) -> None:
-    begun = run_of(tmp_path / "two", *ODD)
+def test_a_sealed_run_begun_by_one_process_goes_on_by_two(tmp_path: Path) -> None:
+    overrides = (*ODD, "loss=custom", "loss._target_=tests.training.losses.WritesNothingOnRank1")
+    begun = run_of(tmp_path / "two", *overrides, "study=s", "test=sealed")
     with pytest.raises(Stopped):
         execute(begun, stop_after(1))
-    going_on = run_of(tmp_path / "two", *ODD, TWO)
+    going_on = run_of(tmp_path / "two", *overrides, "study=s", TWO)
     assert going_on.folder == begun.folder
     assert execute(going_on).state == "done"
-    whole = run_of(tmp_path / "one", *ODD)
+    sealed = read_record(going_on.folder)
+    assert sealed.sealed
+    assert not any(tag.startswith("test/") for tag in sealed.metrics)
+    assert main(["unseal", "study=s", f"runs_dir={tmp_path / 'two'}"]) == 0
+
+    whole = run_of(tmp_path / "one", *overrides)
     assert execute(whole).state == "done"
     assert_close(whole, going_on)
     one, two = read_record(whole.folder), read_record(going_on.folder)
@@ -112,14 +134,26 @@ def test_a_run_begun_by_one_process_goes_on_by_two(tmp_path: Path) -> None:
             assert two.metrics[tag] == expected, tag
 
 
-def test_what_a_rank_raises_is_the_reason_of_the_failure(make_run) -> None:
+def test_what_a_rank_raises_is_the_reason_of_the_failure(make_run, monkeypatch) -> None:
+    # the server that the ranks come from was started before, and knows nothing of the variable
+    multiprocessing.get_context("forkserver").set_forkserver_preload(["lossbench.training.run"])
+    forkserver.ensure_running()
+    monkeypatch.setenv("PLACE", "GPU 2,3")
     loss = ("loss=custom", "loss._target_=tests.training.losses.raising_on_rank_1")
     run = make_run(*loss, "trainer.devices=3")
     outcome = execute(run)
     assert outcome.state == "failed"
-    assert outcome.reason == "rank 1 of 3: ZeroDivisionError: no such luck"
+    assert outcome.reason == "rank 1 of 3: ZeroDivisionError: no such luck in GPU 2,3"
     assert "in raising_on_rank_1" in (run.folder / "traceback.txt").read_text()
     assert not dist.is_initialized()
+
+
+def test_a_broken_disk_is_no_failure_of_the_run(make_run) -> None:
+    loss = ("loss=custom", "loss._target_=tests.training.losses.of_a_broken_disk_on_rank_1")
+    with pytest.raises(OSError, match=r"rank 1 of 2: OSError: .* Input/output error") as raised:
+        execute(make_run(*loss, TWO))
+    assert machine_fault(raised.value) == "the disk cannot be read or written"
+    assert read_record(make_run(*loss).folder).status == "running"
 
 
 def test_a_loss_that_is_nan_fails_as_in_one_process(make_run) -> None:
@@ -138,6 +172,22 @@ def test_a_killed_rank_leaves_the_run_unfinished(make_run) -> None:
     epochs: list[int] = []
     assert execute(run, lambda epoch, row: epochs.append(epoch)).state == "done"
     assert epochs == [0, 3, 4]
+
+
+def test_a_worker_of_a_sweep_dies_of_what_killed_its_rank(monkeypatch) -> None:
+    def killed(run: Run, progress: object) -> None:
+        raise RankKilledError("rank 1 of 2", signal.SIGKILL)
+
+    monkeypatch.setattr(worker, "execute_reported", killed)
+    context = multiprocessing.get_context("fork")
+    ours, theirs = context.Pipe()
+    lifeline, held = context.Pipe(duplex=False)
+    process = context.Process(target=worker.work, args=(theirs, lifeline, {}))
+    process.start()
+    ours.send({})
+    process.join(timeout=30)
+    assert process.exitcode == -signal.SIGKILL  # which the pool counts, and tries again
+    held.close()
 
 
 def test_a_rank_that_cannot_be_built_is_named(make_run) -> None:

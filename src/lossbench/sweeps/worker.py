@@ -30,11 +30,16 @@ def work(connection: Connection, lifeline: Connection, slot: Mapping[str, str]) 
     signal.signal(signal.SIGTERM, lambda number, frame: os._exit(128 + number))  # or Lightning does
     multiprocessing.current_process().daemon = False  # which may start processes: for image files
     threading.Thread(target=_die_with_parent, args=(lifeline,), daemon=True).start()
-    import lossbench.training.run  # noqa: F401  the slow imports, before the first run
+    # the slow imports, before the first run
+    import lossbench.training.run  # noqa: F401
+    from lossbench.training.rank_processes import RankKilledError
 
     connection.send(("ready",))
-    while (config := connection.recv()) is not None:
-        connection.send(("ended", execute_reported(Run(config), told(connection))))
+    try:
+        while (config := connection.recv()) is not None:
+            connection.send(("ended", execute_reported(Run(config), told(connection))))
+    except RankKilledError as killed:  # a death of all ranks, as the parent counts deaths
+        os.kill(os.getpid(), killed.number)
 
 
 def told(connection: Connection) -> Callable[[int, Mapping[str, float]], None]:

@@ -24,7 +24,8 @@ from lossbench.errors import machine_fault
 from lossbench.records import LostLockError, Record, RunLock, files, run_state
 from lossbench.records.record import CHECKPOINT, CONFIG, LOCK, TRACEBACK, finished_epochs
 from lossbench.seeding import derive_seed
-from lossbench.training import build, diagnosis, distributed, objective, results
+from lossbench.training import build, diagnosis, objective, results
+from lossbench.training.distributed import Seat
 from lossbench.training.energy import EnergyMeter
 from lossbench.training.environment import git_commit, hardware, prepare_process, versions
 from lossbench.training.gradients import matched_scale
@@ -38,6 +39,7 @@ from lossbench.training.outcome import (
     dump,
     make_folder,
 )
+from lossbench.training.rank_processes import lead
 from lossbench.training.recorder import Follower, Recorder
 from lossbench.training.regimes import Setting
 
@@ -185,11 +187,11 @@ class Training:
         if self.size == 1:
             return self._fit(checkpoint)
         task = partial(follow, self.run.config, checkpoint, self.module.loss_scale)
-        with distributed.lead(task, self.size, self.device) as self.module.ranks:
+        with lead(task, self.size, self.device) as self.module.ranks:
             self._fit(checkpoint)
         return None
 
-    def follow(self, checkpoint: Path | None, seat: distributed.Seat) -> None:
+    def follow(self, checkpoint: Path | None, seat: Seat) -> None:
         """Train as one of the further ranks."""
         with seat.taken(self.device) as self.module.ranks:
             self._fit(checkpoint)
@@ -251,9 +253,7 @@ def kept_sealed(run: Run) -> Run:
     return Run(run.config | {"test": "sealed"}) if sealed else run
 
 
-def follow(
-    config: Config, checkpoint: Path | None, loss_scale: float | None, seat: distributed.Seat
-) -> None:
+def follow(config: Config, checkpoint: Path | None, loss_scale: float | None, seat: Seat) -> None:
     """Train the run of ``config`` as the rank of ``seat``, beside rank 0, which records it."""
     training = Training(Run(config), seat.rank)
     training.module.loss_scale = loss_scale
