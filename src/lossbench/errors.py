@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import errno
+import re
 from collections.abc import Iterable
 
 
@@ -47,8 +48,12 @@ def machine_fault(error: BaseException | None) -> str | None:
     its own about it. None where the machine is not to blame.
     """
     while error is not None:
-        if isinstance(error, OSError) and error.errno in MACHINE_FAULTS:
-            where = f" ({error.filename})" if error.filename else ""
-            return f"{MACHINE_FAULTS[error.errno]}{where}"
+        if isinstance(error, OSError):
+            # of an error in a process that loads images torch keeps the type and the text alone
+            told = re.search(r"\[Errno (\d+)\]", str(error))
+            number = error.errno or (int(told[1]) if told else None)
+            if number in MACHINE_FAULTS:
+                where = f" ({error.filename})" if error.filename else ""
+                return f"{MACHINE_FAULTS[number]}{where}"
         error = error.__cause__ or error.__context__
     return None

@@ -65,6 +65,20 @@ def test_a_wrong_clock_of_this_host_takes_no_lock_and_keeps_none(
         pass
 
 
+def test_the_age_of_a_lock_is_told_by_the_clock_of_its_own_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Above it another file system may begin, with another clock: a study may be a link."""
+    path = tmp_path / "study" / "run" / "lock"
+    path.parent.mkdir(parents=True)
+    foreign(path)
+    asked = []
+    monkeypatch.setattr(Path, "touch", lambda probe: asked.append(probe) or probe.write_bytes(b""))
+    with pytest.raises(LockedError):
+        RunLock(path).acquire()
+    assert [probe.parent for probe in asked] == [path.parent]
+
+
 @pytest.mark.parametrize("full_disk", [False, True])
 def test_the_heart_beats_between_epochs_and_on_a_full_disk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, full_disk: bool

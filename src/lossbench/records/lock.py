@@ -237,9 +237,9 @@ def _process_exists(process: int) -> bool:
     return True
 
 
-def _age(descriptor: int, path: Path) -> float:
-    """Seconds since the open file was changed, both times told by the clock of its file system."""
-    probe = path.parent / f"{TEMPORARY}{os.getpid()}-{secrets.token_hex(4)}-clock"
+def _age(descriptor: int, folder: Path) -> float:
+    """Seconds since the open file, in ``folder``, was changed; its file system tells both times."""
+    probe = folder / f"{TEMPORARY}{os.getpid()}-{secrets.token_hex(4)}-clock"
     # by its descriptor: who holds the lock may remove it as the leftover of a killed process
     opened = os.open(probe, os.O_WRONLY | os.O_CREAT, 0o644)
     try:
