@@ -242,6 +242,10 @@ def _unknown_key(path: str, cause: BaseException | None) -> InputError:
     names = [str(key) for key in parent or [] if key != "hydra"]
     path = getattr(cause, "full_key", None) or path  # the part of the path that is missing
     where, _, key = path.rpartition(".")
+    if not names and not where:
+        return InputError(
+            f"{key} is no choice of a run; lossbench train --help lists the choices and the keys"
+        )
     if not names:
         return InputError(f"{where} is null and has no {key}; choose one with {where}=NAME")
     return unknown(f"parameter of {where}" if where else "config key", key, names)

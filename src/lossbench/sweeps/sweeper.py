@@ -32,6 +32,8 @@ from lossbench.sweeps.listing import listing
 from lossbench.sweeps.plan import Planned, make_plan, write_plan
 from lossbench.sweeps.summary import given_up, overview, print_summary, say
 
+WORKER_KEYS = ("workers", "runs_per_gpu", "trainer.threads", "trainer.devices")
+
 
 class LossbenchSweeper(Sweeper):
     """Arms x cells x seeds, of which only what is not yet done is launched.
@@ -54,6 +56,8 @@ class LossbenchSweeper(Sweeper):
         """Called by Hydra with the composed config; chooses the launcher."""
         self.hydra_context = hydra_context
         self.config = config
+        for key in WORKER_KEYS:  # of which the launcher makes its workers
+            SETTINGS[key].check(OmegaConf.select(config, key), key)
         for launcher in (SubmititLauncher, RayLauncher):
             Plugins.instance().register(launcher)
         self.launcher = Plugins.instance().instantiate_launcher(
