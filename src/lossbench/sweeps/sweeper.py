@@ -192,12 +192,12 @@ def launch(launcher: Launcher, to_do: list[Planned]) -> None:
             launcher.train([entry.run for entry in to_do])
             return
         jobs = launcher.launch([entry.overrides for entry in to_do], initial_job_idx=0)
+        raised = [job._return_value for job in jobs if job.status == JobStatus.FAILED]
     except InputError:
         raise
     except Exception as error:
         say(f"the launcher gave up: {in_a_line(error)}")
         return
-    raised = [job._return_value for job in jobs if job.status == JobStatus.FAILED]
     for reason in dict.fromkeys(map(in_a_line, raised)):
         say(f"a job died: {reason}")
 

@@ -38,6 +38,7 @@ from lossbench.training.outcome import (
     clear,
     dump,
     make_folder,
+    time_ago,
 )
 from lossbench.training.rank_processes import lead
 from lossbench.training.recorder import Follower, Recorder
@@ -158,7 +159,8 @@ class Training:
         said = [*record.notes, *objective.corrected_twice(self.loss, self.regime.log_prior_shift())]
         done = replace(record, status="done", metrics=metrics, notes=said)
         self.recorder.check()
-        replace(done, seconds=seconds, energy_joules=joules).write(folder)
+        timed = replace(done, started=time_ago(seconds), seconds=seconds, energy_joules=joules)
+        timed.write(folder)
         return Outcome("done", folder)
 
     def _record(self) -> Record:
