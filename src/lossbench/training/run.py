@@ -249,10 +249,14 @@ class Training:
 
 
 def kept_sealed(run: Run) -> Run:
-    """``run``, sealed if it was when it was interrupted, failed or done: only `unseal` opens."""
+    """``run`` as sealed as it was: only `unseal` opens, and what could be seen is not sealed again.
+
+    An open run that never was finished had no number of test, and may be sealed.
+    """
     before = run_state(run.folder).record
-    sealed = before is not None and before.sealed
-    return Run(run.config | {"test": "sealed"}) if sealed else run
+    if before is None or not (before.sealed or before.status == "done"):
+        return run
+    return Run(run.config | {"test": "sealed" if before.sealed else None})
 
 
 def follow(config: Config, checkpoint: Path | None, loss_scale: float | None, seat: Seat) -> None:
