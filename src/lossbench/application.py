@@ -47,7 +47,10 @@ def run_application(command: str, arguments: list[str]) -> int:
         hydra.main(configs, "train", execution_whitelist=list(HYDRA))(hydra_task)()
     except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
         raise explain(error) from error
-    except RuntimeError as error:
+    except (RuntimeError, TypeError, ValueError) as error:
+        told = " ".join([str(error), *getattr(error, "__notes__", ())])
+        if "full_key: hydra." in told:  # of what Hydra itself makes: launchers, logging
+            raise InputError(" ".join(told.split())) from error
         if "Unknown plugin class" not in str(error):
             raise
         raise InputError(f"{error}: it is no launcher or sweeper of Hydra's plugins") from error

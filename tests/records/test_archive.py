@@ -271,6 +271,11 @@ HOSTILE: dict[str, tuple[Callable[[Forged], object], str]] = {
     "a plan for folders elsewhere": (plan("../../other/run"), "is no folder of a run"),
     "not a number": (relabel("metrics", {"a": math.nan}), "metrics must be numbers"),
     "no float": (relabel("metrics", {"a": 10**400}), "metrics must be numbers"),
+    "a number for a list": (relabel("class_names", 5), "class_names is of the wrong type"),
+    "a number in a list": (relabel("notes", [5]), "notes is of the wrong type"),
+    "a text for a number": (relabel("seconds", "a"), "seconds is of the wrong type"),
+    "a list for a text": (relabel("cell", ["x"]), "cell is of the wrong type"),
+    "a text for a seal": (relabel("sealed", "no"), "sealed is of the wrong type"),
     "openings": (lambda f: f.files.update({"unsealed.json": b"{}"}), "unsealed.json cannot be"),
     "without record": (without_record, "has no record.json in"),
 }
@@ -297,7 +302,7 @@ def test_a_hostile_archive_is_refused_in_one_line_and_writes_nothing(
 
 def test_what_is_too_deep_to_be_renamed(archive: Path, tmp_path: Path) -> None:
     forged = Forged(archive)
-    relabel("notes", nested(700))(forged)
+    relabel("hardware", {"gpu": nested(700)})(forged)
     with pytest.raises(InputError, match="nested too deeply"):
         import_study(forged.write(tmp_path / "f.zip"), "other", tmp_path / "runs")
 

@@ -45,6 +45,25 @@ from lossbench.settings import check_study
 
 EXPANSION = 100  # times the archive's own length; a study of texts alone is packed 10 times
 
+# What the fields of a record are, and what is in them; those that are not named are texts.
+KINDS: dict[str, tuple[Any, ...]] = {
+    "seed": (int,),
+    "schema": (int,),
+    "sealed": (bool,),
+    "seconds": (int | float,),
+    "reason": (str | None,),
+    "git": (str | None,),
+    "energy_joules": (int | float | None,),
+    "class_names": (list, str),
+    "class_counts": (list, int),
+    "notes": (list, str),
+    "fingerprints": (dict, str),
+    "priors": (dict, list | None),
+    "metrics": (dict,),
+    "versions": (dict, str),
+    "hardware": (dict,),
+}
+
 
 @dataclass(frozen=True)
 class Imported:
@@ -264,7 +283,19 @@ def _record(path: Path, name: str) -> Record:
     )
     if not valid or type(record.seed) is not int:
         raise InputError(f"{name}/{RECORD}: metrics must be numbers or null, the seed a number")
+    for key, value in vars(record).items():
+        if key != "folder" and not _has_kind(value, key):
+            raise InputError(f"{name}/{RECORD}: {key} is of the wrong type")
     return record
+
+
+def _has_kind(value: Any, key: str) -> bool:
+    """Whether ``value`` is what `Record` has under ``key``; every command relies on it."""
+    kind, *inner = KINDS.get(key, (str,))
+    entries = value.values() if isinstance(value, dict) else value
+    return isinstance(value, kind) and all(
+        isinstance(entry, within) for within in inner for entry in entries
+    )
 
 
 def _read_json(path: Path, name: str) -> Any:
