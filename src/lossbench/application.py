@@ -47,7 +47,10 @@ def run_application(command: str, arguments: list[str]) -> int:
         hydra.main(configs, "train", execution_whitelist=list(HYDRA))(hydra_task)()
     except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
         raise explain(error) from error
-    except RuntimeError as error:
+    except (RuntimeError, TypeError, ValueError) as error:
+        told = " ".join([str(error), *getattr(error, "__notes__", ())])
+        if "full_key: hydra." in told:  # of what Hydra itself makes: launchers, logging
+            raise InputError(" ".join(told.split())) from error
         if "Unknown plugin class" not in str(error):
             raise
         raise InputError(f"{error}: it is no launcher or sweeper of Hydra's plugins") from error
@@ -242,6 +245,10 @@ def _unknown_key(path: str, cause: BaseException | None) -> InputError:
     names = [str(key) for key in parent or [] if key != "hydra"]
     path = getattr(cause, "full_key", None) or path  # the part of the path that is missing
     where, _, key = path.rpartition(".")
+    if not names and not where:
+        return InputError(
+            f"{key} is no choice of a run; lossbench train --help lists the choices and the keys"
+        )
     if not names:
         return InputError(f"{where} is null and has no {key}; choose one with {where}=NAME")
     return unknown(f"parameter of {where}" if where else "config key", key, names)

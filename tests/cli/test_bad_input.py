@@ -114,6 +114,9 @@ BAD = {
     "sweep seed": ("sweep seed=0,-1", "seed=-1"),
     "sweep parameter": ("sweep loss=focal loss.gamma=1,-1", "loss.gamma=-1"),
     "sweep workers": ("sweep workers=0 seed=0,1", "workers=0"),
+    "sweep devices": ("sweep trainer.devices=0 seed=0,1", "trainer.devices=0 is not allowed"),
+    "plan threads": ("sweep --plan trainer.threads=a", "trainer.threads='a' is not allowed"),
+    "sweep search space": ("sweep search=focal", "search is no choice of a run"),
     "sweep counts": ("sweep imbalance=counts imbalance.counts=[7] seed=0,1", "[7]"),
     "sweep random order": (
         "sweep imbalance=counts imbalance.counts=[125,1,1,1,1,1,1,1,1,1] seed=range(0,9) "

@@ -51,7 +51,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         file.write_text(block)
     for command in commands():
         if command[0] == "lossbench":
-            quick = ["trainer.max_epochs=1"] if command[1] in ("train", "sweep") else []
+            quick = ["trainer.max_epochs=1"] if command[1] in ("train", "sweep", "tune") else []
+            if command[1] == "tune":
+                quick += ["budget=2", "seeds=1"]
             if "experiment=digits_quickstart" in command:  # with all its seeds .ci/run runs it
                 quick.append("seed=0")
             run([*command, *quick], where)
@@ -62,7 +64,7 @@ def test_every_command_of_the_readme_runs(place: Path) -> None:
     shown = [command for command in commands() if command[0] != "lossbench"]
     assert shown == [["bash", "scripts/demo.sh"], ["bash", "scripts/test.sh"]]  # .ci/run runs both
     assert {path.name for path in (place / "runs").iterdir()} == {
-        "default", "digits_quickstart", "heads", "mine", "own",
+        "default", "digits_quickstart", "heads", "mine", "own", "tuned",
     }  # fmt: skip
     counts = {"mine": 9, "digits_quickstart": 5, "own": 4, "heads": 6, "default": 2}
     for study, runs in counts.items():

@@ -66,6 +66,12 @@ def test_a_run_that_another_process_writes_is_left_to_it(tmp_path: Path) -> None
         assert "s: 1 running" in said
 
 
+def test_brackets_in_a_label_are_no_markup(tmp_path: Path) -> None:
+    code, said = run_command(*RUN, "trainer.max_epochs=1", "arm='a[/b]'", where=tmp_path)
+    assert code == 0, said
+    assert "a[/b] on digits" in said
+
+
 def test_a_run_that_diverges_names_loss_and_epoch(tmp_path: Path) -> None:
     code, said = run_command(*RUN, "loss=focal", "optimizer.lr=1e30", where=tmp_path)
     assert code == 1

@@ -24,8 +24,9 @@ def assert_close(two: dict[str, float | None], one: dict[str, float | None]) -> 
         if value is None:
             assert two[tag] is None, tag
         else:
-            near = {"abs": 1e-2} if "/posthoc_vector/" in tag else {"rel": 1e-5, "abs": 1e-6}
-            assert two[tag] == pytest.approx(value, **near), tag
+            flat = "/posthoc_vector/" in tag
+            relative, absolute = (0.1, 1e-2) if flat else (1e-5, 1e-6)
+            assert two[tag] == pytest.approx(value, rel=relative, abs=absolute), tag
 
 
 def in_session(session: int) -> set[int]:

@@ -120,6 +120,11 @@ def test_a_larger_budget_extends_and_repeats_nothing(
     assert before.items() <= after.items()
     for label, entry in result(tmp_path)["arms"].items():
         assert entry["trials"][:3] == result(undisturbed[0])["arms"][label]["trials"]
+    # a trial that was made is not taken back: the report would count too few
+    found = (tmp_path / "runs/s/tuning/tuning.json").read_bytes()
+    code, said = run_command(*TUNE, "budget=2", where=tmp_path)
+    assert (code, "has had 4 trials, of which none may be left out" in said) == (2, True)
+    assert (tmp_path / "runs/s/tuning/tuning.json").read_bytes() == found
 
 
 def test_a_kill_in_the_middle_changes_nothing(

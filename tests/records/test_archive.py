@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import socket
 import stat
@@ -214,6 +215,15 @@ def relabel(key: str, value: object, name: str = "record.json") -> Callable[[For
     return lambda forged: forged.edit(name, lambda content: content.update({key: value}))
 
 
+def plan(folder: str) -> Callable[[Forged], None]:
+    text = json.dumps({"schema": 2, "runs": [{"folder": folder}]}).encode()
+    return lambda forged: forged.files.update({"plan.json": text})
+
+
+def nested(depth: int) -> list:
+    return [nested(depth - 1)] if depth else []
+
+
 def cased(forged: Forged) -> None:
     forged.add(f"{forged.run.replace('digits', 'DIGITS')}/record.json")
 
@@ -257,6 +267,16 @@ HOSTILE: dict[str, tuple[Callable[[Forged], object], str]] = {
     "another study": (relabel("study", "other"), "no run of 's'"),
     "metrics": (relabel("metrics", {"a": "b"}), "metrics must be numbers"),
     "escapes": (relabel("arm", "\x1b]0;evil\x07"), "has control characters"),
+    "escapes in the plan": (plan("\x1b[2J"), "plan.json has control characters"),
+    "a plan for folders elsewhere": (plan("../../other/run"), "is no folder of a run"),
+    "not a number": (relabel("metrics", {"a": math.nan}), "metrics must be numbers"),
+    "no float": (relabel("metrics", {"a": 10**400}), "metrics must be numbers"),
+    "a number for a list": (relabel("class_names", 5), "class_names is of the wrong type"),
+    "a number in a list": (relabel("notes", [5]), "notes is of the wrong type"),
+    "a text for a number": (relabel("seconds", "a"), "seconds is of the wrong type"),
+    "a list for a text": (relabel("cell", ["x"]), "cell is of the wrong type"),
+    "a text for a seal": (relabel("sealed", "no"), "sealed is of the wrong type"),
+    "openings": (lambda f: f.files.update({"unsealed.json": b"{}"}), "unsealed.json cannot be"),
     "without record": (without_record, "has no record.json in"),
 }
 
@@ -278,6 +298,13 @@ def test_a_hostile_archive_is_refused_in_one_line_and_writes_nothing(
     assert str(refused.value).isprintable()
     assert not list(where.iterdir())
     assert {path.name for path in tmp_path.iterdir()} == {"where", "forged.zip"}
+
+
+def test_what_is_too_deep_to_be_renamed(archive: Path, tmp_path: Path) -> None:
+    forged = Forged(archive)
+    relabel("hardware", {"gpu": nested(700)})(forged)
+    with pytest.raises(InputError, match="nested too deeply"):
+        import_study(forged.write(tmp_path / "f.zip"), "other", tmp_path / "runs")
 
 
 def test_the_forger_forges_nothing_by_itself(archive: Path, tmp_path: Path) -> None:

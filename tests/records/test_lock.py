@@ -72,11 +72,12 @@ def test_the_age_of_a_lock_is_told_by_the_clock_of_its_own_folder(
     path = tmp_path / "study" / "run" / "lock"
     path.parent.mkdir(parents=True)
     foreign(path)
-    asked = []
-    monkeypatch.setattr(Path, "touch", lambda probe: asked.append(probe) or probe.write_bytes(b""))
+    opened, really_open = [], os.open
+    monkeypatch.setattr(os, "open", lambda at, *rest: opened.append(at) or really_open(at, *rest))
     with pytest.raises(LockedError):
         RunLock(path).acquire()
-    assert [probe.parent for probe in asked] == [path.parent]
+    probes = [Path(at) for at in opened if str(at).endswith("-clock")]
+    assert [probe.parent for probe in probes] == [path.parent]
 
 
 @pytest.mark.parametrize("full_disk", [False, True])

@@ -159,7 +159,7 @@ def test_few_runs_are_listed_and_many_are_counted(runs: RunsFolder) -> None:
     lines = listing(estimate(many, runs.place, 1))
     assert [" ".join(line.split()) for line in lines if line] == [
         CELL,
-        "arm runs done failed running to do per run by finished runs of the",
+        "arm runs done failed running to do per run from finished runs of",
         "focal 50 50 10 s same arm and cell",
         "mae 3 3 10 s same cell",
         "gce 2 2 10 s same cell",

@@ -9,6 +9,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from lossbench.application import compose
 from lossbench.errors import InputError
+from lossbench.sweeps.grid import is_cell
 from lossbench.sweeps.plan import Planned, make_plan, quoted
 
 
@@ -300,3 +301,8 @@ def test_arms_may_differ_in_their_loss_scale(plan) -> None:
     assert len({entry.run.identity for entry in planned}) == 2
     spelt_out = plan("seed=0", "loss=mae", "loss_scale=none")[0]
     assert spelt_out.run.identity == planned[0].run.identity
+
+
+def test_a_plus_before_a_key_makes_no_arm_of_a_cell_nor_a_cell_of_an_arm() -> None:
+    assert is_cell("++trainer.max_epochs")
+    assert not is_cell("++model.head")

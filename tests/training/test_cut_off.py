@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import pytest
 
 from lossbench.records import LostLockError, read_record, run_state
 from lossbench.records.record import CHECKPOINT
+from lossbench.training.recorder import Recorder
 from lossbench.training.run import execute
 
 CUT = '''
@@ -115,6 +117,25 @@ def test_a_run_whose_lock_was_taken_writes_nothing_more(make_run) -> None:
     assert json.loads((run.folder / "lock").read_text()) == theirs
     (run.folder / "lock").unlink()
     assert execute(run).state == "done"
+
+
+def test_a_continued_run_ends_when_it_ends(make_run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`compare` says what came first, a trial or the look at the test set, by start plus time."""
+    run = make_run("trainer.max_epochs=2")
+
+    def full(epoch: int, row: Any) -> None:
+        if epoch == 1:
+            raise OSError(errno.ENOSPC, "full")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Recorder, "seconds", lambda recorder: 3600.0)
+        with pytest.raises(OSError, match="full"):
+            execute(run, full)
+    assert execute(run).state == "done"
+    record = read_record(run.folder)
+    assert record.seconds > 3600
+    ended = datetime.fromisoformat(record.started) + timedelta(seconds=record.seconds)
+    assert abs((datetime.now(UTC) - ended).total_seconds()) < 60
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO])

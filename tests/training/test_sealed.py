@@ -237,6 +237,14 @@ def test_a_seal_outlives_whatever_starts_the_run_again(tmp_path: Path) -> None:
         assert not [tag for tag in read_record(run.folder).metrics if tag.startswith("test/")]
 
 
+def test_what_was_open_is_not_sealed_again(tmp_path: Path) -> None:
+    """Its test numbers could be seen; compare would say that nobody had looked at them."""
+    execute(run_of(tmp_path, EPOCHS))
+    run = run_of(tmp_path, EPOCHS, "test=sealed", "rerun=true")
+    assert execute(run).new
+    assert not read_record(run.folder).sealed
+
+
 def test_rescoring_leaves_test_sealed(study: Path) -> None:
     before = record_of(study)
     tag = "val/posthoc_vector/accuracy"

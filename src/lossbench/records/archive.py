@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import zipfile
 from collections.abc import Iterator
@@ -78,8 +79,8 @@ def export_command(arguments: list[str]) -> int:
     settings = read_settings(arguments, keys, "export")
     study = chosen_study(Path(settings["runs_dir"] or "runs"), settings["study"], "export")
     out = Path(settings["out"] or f"{study.name}.zip")
-    if out.suffix != ".zip" or out.is_dir() or not out.absolute().parent.is_dir():
-        raise InputError(f"out={out} is not allowed: a file FILE.zip in a folder that is there")
+    if out.suffix != ".zip" or out.is_dir() or not os.access(out.absolute().parent, os.W_OK):
+        raise InputError(f"out={out} is not allowed: a file FILE.zip in a folder to write to")
     exported = export_study(study, out)
     for name, reason in exported.left_out.items():
         print(f"left out: {name}: {reason}")

@@ -69,7 +69,7 @@ class Record:
     hardware: dict[str, Any] = field(default_factory=dict)
     origin: str = ""  # where the data was read, in words
     notes: list[str] = field(default_factory=list)  # where the data are not what was asked for
-    started: str = ""
+    started: str = ""  # of an interrupted run later by the interruptions: it ends ``seconds`` after
     seconds: float = 0.0
     sealed: bool = False
     energy_joules: float | None = None  # of the whole GPU meanwhile; None where NVML cannot tell

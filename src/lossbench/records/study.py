@@ -114,7 +114,11 @@ def planned_runs(study: Path) -> dict[str, dict[str, Any]]:
     """What `plan.json` says of each planned run, by folder. Raises `InputError`."""
     try:
         plan = json.loads((study / PLAN).read_text())
-        return {str(entry["folder"]): dict(entry) for entry in plan["runs"]}
+        runs = {str(entry["folder"]): dict(entry) for entry in plan["runs"]}
+        for name in runs:  # commands look into these folders, and move damaged ones aside
+            if Path(name).name != name or name == "..":
+                raise ValueError(f"{name!r} is no folder of a run")
+        return runs
     except (FileNotFoundError, NotADirectoryError):
         return {}
     except (ValueError, KeyError, TypeError) as error:

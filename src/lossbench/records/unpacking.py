@@ -13,6 +13,7 @@ import json
 import os
 import shutil
 import stat
+import sys
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -38,10 +39,30 @@ from lossbench.records.archive import (
 )
 from lossbench.records.lock import LockedError, RunLock
 from lossbench.records.record import CONFIG, LOCK, RECORD, DamagedRecordError, Record, read_record
-from lossbench.records.study import run_folders
+from lossbench.records.sealing import read_openings
+from lossbench.records.study import planned_runs, run_folders
 from lossbench.settings import check_study
 
 EXPANSION = 100  # times the archive's own length; a study of texts alone is packed 10 times
+
+# What the fields of a record are, and what is in them; those that are not named are texts.
+KINDS: dict[str, tuple[Any, ...]] = {
+    "seed": (int,),
+    "schema": (int,),
+    "sealed": (bool,),
+    "seconds": (int | float,),
+    "reason": (str | None,),
+    "git": (str | None,),
+    "energy_joules": (int | float | None,),
+    "class_names": (list, str),
+    "class_counts": (list, int),
+    "notes": (list, str),
+    "fingerprints": (dict, str),
+    "priors": (dict, list | None),
+    "metrics": (dict,),
+    "versions": (dict, str),
+    "hardware": (dict,),
+}
 
 
 @dataclass(frozen=True)
@@ -88,6 +109,8 @@ def _opened(file: Path) -> Iterator[zipfile.ZipFile]:
             yield archive
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
         raise InputError(f"{file} is not a readable zip: {error}") from error
+    except RecursionError as error:
+        raise InputError(f"{file} has texts nested too deeply; that is no study") from error
     except FileNotFoundError as error:
         if error.filename == str(file):
             raise InputError(f"{file}: there is no such file") from error
@@ -222,7 +245,10 @@ def _check_study(folder: Path, study: str) -> Imported:
         raise InputError(f"the archive has no {RECORD} in {stray.as_posix()!r}")
     for name in STUDY_FILES:
         if (folder / name).exists():
-            _read_json(folder / name, name)
+            refuse_control_characters(_read_json(folder / name, name), name)
+    for place in (folder, folder / TUNING):
+        planned_runs(place)
+    read_openings(folder)
     foreign: set[str] = set()
     proved = 0
     for path, owner in runs.items():
@@ -252,11 +278,24 @@ def _record(path: Path, name: str) -> Record:
         raise InputError(f"the archive's run {name} is damaged: {reason}") from error
     metrics = record.metrics
     valid = isinstance(metrics, dict) and all(
-        value is None or type(value) in (int, float) for value in metrics.values()
+        value is None or (type(value) in (int, float) and abs(value) <= sys.float_info.max)
+        for value in metrics.values()
     )
     if not valid or type(record.seed) is not int:
         raise InputError(f"{name}/{RECORD}: metrics must be numbers or null, the seed a number")
+    for key, value in vars(record).items():
+        if key != "folder" and not _has_kind(value, key):
+            raise InputError(f"{name}/{RECORD}: {key} is of the wrong type")
     return record
+
+
+def _has_kind(value: Any, key: str) -> bool:
+    """Whether ``value`` is what `Record` has under ``key``; every command relies on it."""
+    kind, *inner = KINDS.get(key, (str,))
+    entries = value.values() if isinstance(value, dict) else value
+    return isinstance(value, kind) and all(
+        isinstance(entry, within) for within in inner for entry in entries
+    )
 
 
 def _read_json(path: Path, name: str) -> Any:

@@ -43,7 +43,8 @@ class Axis:
 
 def is_cell(key: str) -> bool:
     """Whether a swept key says where the arms are compared, not what is compared."""
-    group = key.lstrip("+").partition(".")[0].partition("@")[0]
+    key = key.lstrip("+")
+    group = key.partition(".")[0].partition("@")[0]
     return (group in CELL_GROUPS and key != "model.head") or key == "trainer.max_epochs"
 
 

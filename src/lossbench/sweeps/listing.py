@@ -37,7 +37,7 @@ def listing(estimate: Estimate) -> Iterator[str]:
 def arms_of(pairs: Sequence[tuple[Planned, RunTime | None]]) -> list[list[str]]:
     """The table of one cell: for each arm how many runs are in which state, and their time."""
     shown = [state for state in STATES if any(state_of(entry) == state for entry, _ in pairs)]
-    rows = [["arm", "runs", *shown, "per run", "by finished runs of the"]]
+    rows = [["arm", "runs", *shown, "per run", "from finished runs of"]]
     for arm in dict.fromkeys(entry.run.arm for entry, _ in pairs):
         mine = [(entry, time) for entry, time in pairs if entry.run.arm == arm]
         numbers = Counter(state_of(entry) for entry, _ in mine)

@@ -52,11 +52,10 @@ class Worker:
         lifeline.close()
         self.ready = False
         self.run: Run | None = None
-        self.stopping = False
 
     def give(self, run: Run | None) -> None:
         """Hand over a run, or None for the end."""
-        self.run, self.stopping = run, run is None
+        self.run = run
         with suppress(BrokenPipeError, ConnectionResetError):  # just died: the loop sees that next
             self.connection.send(None if run is None else run.config)
 
@@ -134,7 +133,7 @@ class Pool:
         if self.stop_asked:
             self._waiting.clear()
         for worker in self._workers:
-            if worker.run is None and worker.ready and not worker.stopping:
+            if worker.run is None and worker.ready:
                 run = self._next(source)
                 if run is None:
                     return

@@ -32,6 +32,8 @@ from lossbench.sweeps.listing import listing
 from lossbench.sweeps.plan import Planned, make_plan, write_plan
 from lossbench.sweeps.summary import given_up, overview, print_summary, say
 
+WORKER_KEYS = ("workers", "runs_per_gpu", "trainer.threads", "trainer.devices")
+
 
 class LossbenchSweeper(Sweeper):
     """Arms x cells x seeds, of which only what is not yet done is launched.
@@ -54,6 +56,8 @@ class LossbenchSweeper(Sweeper):
         """Called by Hydra with the composed config; chooses the launcher."""
         self.hydra_context = hydra_context
         self.config = config
+        for key in WORKER_KEYS:  # of which the launcher makes its workers
+            SETTINGS[key].check(OmegaConf.select(config, key), key)
         for launcher in (SubmititLauncher, RayLauncher):
             Plugins.instance().register(launcher)
         self.launcher = Plugins.instance().instantiate_launcher(
@@ -188,12 +192,12 @@ def launch(launcher: Launcher, to_do: list[Planned]) -> None:
             launcher.train([entry.run for entry in to_do])
             return
         jobs = launcher.launch([entry.overrides for entry in to_do], initial_job_idx=0)
+        raised = [job._return_value for job in jobs if job.status == JobStatus.FAILED]
     except InputError:
         raise
     except Exception as error:
         say(f"the launcher gave up: {in_a_line(error)}")
         return
-    raised = [job._return_value for job in jobs if job.status == JobStatus.FAILED]
     for reason in dict.fromkeys(map(in_a_line, raised)):
         say(f"a job died: {reason}")
 

@@ -6,7 +6,7 @@ import errno
 import os
 import shutil
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from lossbench.config import Config, Run
@@ -103,8 +103,13 @@ def blank_record(run: Run) -> Record:
         loss=run.loss,
         model=run.model,
         sealed=run.sealed,
-        started=datetime.now(UTC).isoformat(timespec="seconds"),
+        started=time_ago(0.0),
     )
+
+
+def time_ago(seconds: float) -> str:
+    """The time ``seconds`` ago, as a record has it."""
+    return (datetime.now(UTC) - timedelta(seconds=seconds)).isoformat(timespec="seconds")
 
 
 def dump(config: Config) -> str:

@@ -38,6 +38,7 @@ from lossbench.training.outcome import (
     clear,
     dump,
     make_folder,
+    time_ago,
 )
 from lossbench.training.rank_processes import lead
 from lossbench.training.recorder import Follower, Recorder
@@ -158,7 +159,8 @@ class Training:
         said = [*record.notes, *objective.corrected_twice(self.loss, self.regime.log_prior_shift())]
         done = replace(record, status="done", metrics=metrics, notes=said)
         self.recorder.check()
-        replace(done, seconds=seconds, energy_joules=joules).write(folder)
+        timed = replace(done, started=time_ago(seconds), seconds=seconds, energy_joules=joules)
+        timed.write(folder)
         return Outcome("done", folder)
 
     def _record(self) -> Record:
@@ -247,10 +249,14 @@ class Training:
 
 
 def kept_sealed(run: Run) -> Run:
-    """``run``, sealed if it was when it was interrupted, failed or done: only `unseal` opens."""
+    """``run`` as sealed as it was: only `unseal` opens, and what could be seen is not sealed again.
+
+    An open run that never was finished had no number of test, and may be sealed.
+    """
     before = run_state(run.folder).record
-    sealed = before is not None and before.sealed
-    return Run(run.config | {"test": "sealed"}) if sealed else run
+    if before is None or not (before.sealed or before.status == "done"):
+        return run
+    return Run(run.config | {"test": "sealed" if before.sealed else None})
 
 
 def follow(config: Config, checkpoint: Path | None, loss_scale: float | None, seat: Seat) -> None:

@@ -24,7 +24,7 @@ SHOWN = {
 
 def train(run: Run) -> int:
     """Train ``run``, say how it goes and how it ended; returns the exit code."""
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    console = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
     epochs = run.config["trainer"]["max_epochs"]
 
     def progress(epoch: int, row: Mapping[str, float]) -> None:

@@ -74,9 +74,6 @@ def refuse_trials(study: Path) -> None:
 
 
 def _unseal(study: Path, allow: Sequence[str], *, partial: bool) -> int:
-    from lossbench.comparison.opening import opening_of
-    from lossbench.training.environment import git_commit, versions
-
     records = read_study(study)
     sealed = sealed_runs(records)
     if not sealed:
@@ -90,6 +87,10 @@ def _unseal(study: Path, allow: Sequence[str], *, partial: bool) -> int:
             f"({', '.join(unfinished[:3])}{more}), which would be an interim look at the test set: "
             "finish them first, or add partial=true"
         )
+    # torch comes with these: what is refused above is refused at once
+    from lossbench.comparison.opening import opening_of
+    from lossbench.training.environment import git_commit, versions
+
     written = {identity for opening in read_openings(study) for identity in opening.runs}
     runs = tuple(record.identity for record in sealed)
     if not written.issuperset(runs):  # else an opening was cut off, and this goes on with it

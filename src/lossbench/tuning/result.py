@@ -62,10 +62,18 @@ def as_json(
 
 def others(folder: Path, arms: Sequence[TunedArm]) -> dict[str, Any]:
     """What an earlier command found for other arms: its tuning.json, only with these."""
+    content = read_result(folder)
+    mine = {arm.label for arm in arms}
+    return content | {"arms": {k: v for k, v in content["arms"].items() if k not in mine}}
+
+
+def read_result(folder: Path) -> dict[str, Any]:
+    """The tuning.json in ``folder``, with no arms if there is none; raises `InputError`."""
     try:
         content = json.loads((folder / RESULT).read_text())
-        mine = {arm.label for arm in arms}
-        return content | {"arms": {k: v for k, v in content["arms"].items() if k not in mine}}
+        for entry in content["arms"].values():
+            len(entry["trials"])
+        return dict(content)
     except FileNotFoundError:
         return {"arms": {}}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -75,7 +83,15 @@ def others(folder: Path, arms: Sequence[TunedArm]) -> dict[str, Any]:
 
 
 def check_others(folder: Path, arms: Sequence[TunedArm], settings: Settings, prior: str) -> None:
-    """Refuse to tune arms of one study on different terms."""
+    """Refuse to tune arms of one study on different terms, or to hide trials that were made."""
+    for label, entry in read_result(folder)["arms"].items():
+        made = len(entry["trials"])
+        if made > settings.budget and label in {arm.label for arm in arms}:
+            raise InputError(
+                f"budget={settings.budget} is not allowed: {label} of this study has had {made} "
+                f"trials, of which none may be left out; budget={made} or more, or another "
+                "study=NAME"
+            )
     before, now = others(folder, arms), conditions(settings, prior)
     names = ", ".join(before["arms"])
     for key in SAME if names else ():
