@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
 from lossbench.cli import main
@@ -193,6 +194,20 @@ def test_what_was_chosen_is_written_down_before_the_first_run_is_opened(
     assert opened(study) == 0
     assert read_openings(study) == [opening]  # it went on, and was no second look
     assert not record_of(study).sealed
+
+
+def test_what_cannot_be_opened_is_no_opening(study: Path, capsys: pytest.CaptureFixture) -> None:
+    """A loss of one's own that was not allowed: refused before the date is written down."""
+    config = record_of(study).folder / "config.yaml"
+    text = config.read_text()
+    foreign = yaml.safe_load(text) | {"loss": {"name": "own", "_target_": "my_losses.Own"}}
+    config.write_text(yaml.safe_dump(foreign))
+    assert opened(study) == 2
+    assert "add allow=[my_losses]" in capsys.readouterr().err
+    assert read_openings(study) == []
+    config.write_text(text)
+    assert opened(study) == 0
+    assert len(read_openings(study)) == 1
 
 
 def test_killed_at_any_write_a_run_is_sealed_or_whole(

@@ -30,6 +30,7 @@ from lossbench.records import (
 from lossbench.records.record import ARRAYS, LOCK, TENSORBOARD
 from lossbench.records.sealing import add_opening
 from lossbench.records.study import planned_folders
+from lossbench.training.rescore import final_loss
 
 if TYPE_CHECKING:
     import numpy as np
@@ -94,6 +95,8 @@ def _unseal(study: Path, allow: Sequence[str], *, partial: bool) -> int:
     written = {identity for opening in read_openings(study) for identity in opening.runs}
     runs = tuple(record.identity for record in sealed)
     if not written.issuperset(runs):  # else an opening was cut off, and this goes on with it
+        for record in sealed:  # a loss that cannot be made would open nothing: refused before
+            final_loss(record.config(), record.class_counts, allow)
         made_with = {"git": git_commit(), "lossbench": versions()["lossbench"]}
         add_opening(study, opening_of(records, study, runs, unfinished, made_with))
     failures = 0
@@ -170,7 +173,6 @@ def _measure(
     from torch import nn
 
     from lossbench.training import measuring
-    from lossbench.training.rescore import final_loss
 
     def kept(prefix: str) -> dict[str, torch.Tensor]:
         start = f"sealed/{prefix}/"
