@@ -111,7 +111,8 @@ def _verdict(
 
 
 def _deciding(metric: str | None, sealed: bool) -> list[str]:
-    tags = list(dict.fromkeys([*([metric] if metric else []), *SHOWN]))
+    shown = [f"test/{tag}" for tag in SHOWN]
+    tags = list(dict.fromkeys([*([metric] if metric else []), *shown]))
     return [tag.replace("test/", "val/", 1) if sealed else tag for tag in tags]
 
 
