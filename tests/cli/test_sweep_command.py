@@ -184,7 +184,7 @@ def test_a_run_that_kills_its_workers_fails_and_the_others_are_trained(tmp_path:
     for seed in (0, 1):
         assert records["plain", seed].status == "done"
         deadly, greedy = records["deadly", seed], records["greedy", seed]
-        reason = "its worker process was killed by signal 9 three times in epoch 3; out of memory?"
+        reason = "its worker process was killed by signal 9, 3 times in epoch 3; out of memory?"
         assert (deadly.status, deadly.reason) == ("failed", reason)
         assert greedy.status == "failed"
         assert "allocate" in (greedy.reason or "")

@@ -109,7 +109,7 @@ def test_a_rank_that_is_killed_counts_as_a_death_of_the_worker(tmp_path: Path) -
         where=tmp_path,
     )
     assert code == 1, said
-    reason = "its worker process was killed by signal 9 three times in epoch 3; out of memory?"
+    reason = "its worker process was killed by signal 9, 3 times in epoch 3; out of memory?"
     assert [record.reason for record in read_study(tmp_path / "runs" / "s")] == [reason] * 2
     assert said.count("was killed by signal 9; it goes on after epoch 2") == 4
     assert "Traceback" not in said

@@ -137,7 +137,7 @@ def test_a_run_that_kills_its_jobs_in_the_same_epoch_has_failed(runs: list[Run])
     assert sweep.follow.run(runs[:2]) == []
     assert sweep.ends() == {0: "failed", 1: "done"}
     reason = read_record(runs[0].folder).reason
-    assert reason == "its job died for the 3rd time in epoch 2: NODE_FAIL"
+    assert reason == "its job died: NODE_FAIL, 3 times in epoch 2"
 
 
 def test_a_job_that_never_begins_is_named_and_does_not_take_the_others_along(

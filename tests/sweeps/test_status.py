@@ -55,10 +55,10 @@ def test_status_reads_another_machines_sweep_and_needs_no_right_to_write(
     assert main(["status", f"runs_dir={tmp_path}", "study=s"]) == 0
     # 10 s of the running one, and two that wait at 20 s each, one after the other
     assert capsys.readouterr().out.splitlines() == [
-        "s: 2 done, 1 failed, 1 running, 1 interrupted, 2 missing, 1:10 left",
+        "s: 2 done, 1 failed, 1 running, 1 interrupted, 2 missing, 70 s left",
         "  failed       failed: the loss became nan in epoch 2",
         "  interrupted  cut: continues after epoch 3",
-        "  running      running: process 4711 on node17, epoch 2 of 6, 0:10 left",
+        "  running      running: process 4711 on node17, epoch 2 of 6, 10 s left",
         "  missing      missing",
         "  missing      damaged-one",
     ]

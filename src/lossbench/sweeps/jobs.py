@@ -14,7 +14,8 @@ from lossbench.records import LockedError, run_state
 from lossbench.records.lock import sentence
 from lossbench.records.record import LOCK, finished_epochs
 from lossbench.stopping import StopNow
-from lossbench.sweeps.pool import DEATHS, Notice, Slot
+from lossbench.sweeps.deaths import Deaths
+from lossbench.sweeps.pool import Notice, Slot
 from lossbench.training.outcome import record_failure
 
 
@@ -125,7 +126,7 @@ class Jobs:
         self._free = list(slots)[::-1]
         self._waiting: list[Run] = []
         self._in_hand: list[InHand] = []
-        self._deaths: dict[str, tuple[int, int]] = {}  # finished epochs, and deaths since
+        self._deaths = Deaths()
 
     def run(self, runs: Iterable[Run]) -> list[dict[str, Any]]:
         """Run all; returns the answers of the jobs that died before they began their runs.
@@ -214,15 +215,13 @@ class Jobs:
 
     def _died(self, run: Run, how: str) -> None:
         """It is handed out again, unless it kills whoever takes it."""
-        finished = finished_epochs(run.folder)
-        before, deaths = self._deaths.get(run.identity, (finished, 0))
-        deaths = deaths + 1 if before == finished else 1
-        self._deaths[run.identity] = finished, deaths
-        if deaths < DEATHS:
+        how = f"its job died: {how}"
+        reason = self._deaths.reason_to_give_up(run, how)
+        if reason is None:
             self._waiting.insert(0, run)
-            self.notice("died", run, f"its job died: {how}; it goes on after epoch {finished}")
+            finished = finished_epochs(run.folder)
+            self.notice("died", run, f"{how}; it goes on after epoch {finished}")
             return
-        reason = f"its job died for the {DEATHS}rd time in epoch {finished + 1}: {how}"
         try:
             record_failure(run, reason)
         except LockedError:  # another sweep has taken it over already

@@ -17,11 +17,11 @@ from lossbench.config import Run
 from lossbench.records import LockedError
 from lossbench.records.record import finished_epochs
 from lossbench.stopping import StopNow
+from lossbench.sweeps.deaths import Deaths
 from lossbench.sweeps.worker import work
 from lossbench.training.outcome import record_failure
 
 RETRY_LOCKED_SECONDS = 1.0
-DEATHS = 3  # of workers in the same epoch of a run: the run is what kills them
 STARTS = 3  # a worker that dies this often before it is ready will not start at all
 
 Notice = Callable[[str, Run | None, Any], None]
@@ -97,13 +97,13 @@ class Pool:
         self._workers: list[Worker] = []
         self._waiting: deque[tuple[float, Run]] = deque()
         self._ended: dict[str, dict[str, Any]] = {}
-        self._deaths: dict[str, tuple[int, int]] = {}  # finished epochs, and deaths since
+        self._deaths = Deaths()
         self._stillborn = 0
 
     def run(self, runs: Iterable[Run]) -> dict[str, dict[str, Any]]:
         """Run all; returns the outcome of every run that ended, by identity.
 
-        A run whose worker is killed continues on another one; only after `DEATHS` of them without
+        A run whose worker is killed continues on another one; only after `deaths.MOST` without
         a further epoch it is recorded as failed. An outcome "interrupted" (the machine is at fault)
         and, with on_error=stop, "failed" let the running ones finish and start no further one.
         The first Ctrl-C does so too, the second and `StopNow` end the workers; all of these end in
@@ -223,20 +223,14 @@ class Pool:
 
     def _died(self, worker: Worker, run: Run, how: str) -> None:
         """Its run is interrupted and goes on elsewhere, unless it kills whoever takes it."""
-        finished = finished_epochs(run.folder)
-        before, deaths = self._deaths.get(run.identity, (finished, 0))
-        deaths = deaths + 1 if before == finished else 1
-        self._deaths[run.identity] = finished, deaths
-        if deaths < DEATHS:
+        how = f"its worker process {how}"
+        reason = self._deaths.reason_to_give_up(run, how)
+        if reason is None:
             worker.run = None
             self._waiting.appendleft((0.0, run))
-            self.notice("died", run, f"its worker process {how}; it goes on after epoch {finished}")
+            finished = finished_epochs(run.folder)
+            self.notice("died", run, f"{how}; it goes on after epoch {finished}")
             return
-        where = f"in epoch {finished + 1}"
-        if finished >= run.config["trainer"]["max_epochs"]:
-            where = "after its last epoch"
-        guess = "; out of memory?" if how.endswith("signal 9") else ""
-        reason = f"its worker process {how} three times {where}{guess}"
         try:
             outcome = record_failure(run, reason)
         except LockedError as error:  # another sweep has taken it over already

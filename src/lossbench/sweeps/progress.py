@@ -14,6 +14,7 @@ from rich.text import Text
 
 from lossbench.config import Run
 from lossbench.errors import GO_ON
+from lossbench.sweeps.estimate import duration
 
 
 class SweepProgress:
@@ -115,8 +116,7 @@ class SweepProgress:
         if done == 0:
             return ""
         left = (time.monotonic() - self._start) * (self.total - done) / done
-        minutes, seconds = divmod(round(left), 60)
-        return f"{minutes}:{seconds:02d} left"
+        return f"{duration(left)} left"
 
     def _say(self, line: str) -> None:
         with suppress(OSError):  # the terminal may be gone: the sweep goes on

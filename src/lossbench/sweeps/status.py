@@ -16,6 +16,7 @@ from lossbench.errors import unknown
 from lossbench.records import RunState, run_folders, run_state, sealed_runs, studies
 from lossbench.records.record import finished_epochs
 from lossbench.records.study import planned_folders
+from lossbench.sweeps.estimate import duration
 
 STATES = ("done", "failed", "running", "interrupted", "missing")
 
@@ -107,9 +108,3 @@ def detail(folder: Path, state: RunState) -> str:
         words += f", epoch {holder['epoch']} of {holder['epochs']}"
     left = run_left(holder)
     return words if left is None else f"{words}, {duration(left)} left"
-
-
-def duration(seconds: float) -> str:
-    """``seconds`` as minutes and seconds, or hours and minutes from an hour on."""
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes}:{rest:02d}" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"

@@ -45,12 +45,6 @@ def overview(
         yield f"  {note}"
 
 
-def print_plan(planned: Sequence[Planned], origins: Sequence[str]) -> None:
-    """Say the `overview` of ``planned``."""
-    for line in overview(planned, origins, (), ""):
-        say(line)
-
-
 def given_up(planned: Sequence[Planned], before: Collection[str]) -> str:
     """That earlier sweeps planned runs that this one leaves out; "" if all of them have ended.
 
