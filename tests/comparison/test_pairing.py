@@ -231,7 +231,10 @@ def test_the_table_is_ranked_by_the_paired_difference(study: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"baseline": "cross_entrpy"}, "unknown baseline 'cross_entrpy'; did you mean 'cross_ent"),
+        (
+            {"baseline": "cross_entrpy"},
+            "among finished runs 'cross_entrpy'; did you mean 'cross_ent",
+        ),
         ({"metric": "test/cls/balanced_acuracy"}, "did you mean 'test/cls/balanced_accuracy'"),
         ({"metric": "test/loss/objective"}, "another scale under every loss.*cross_entropy"),
         ({"by": "losses"}, "unknown by 'losses'; did you mean 'loss'"),

@@ -112,7 +112,10 @@ REFUSED = {
     "key": ("spred=1", "'spred'; did you mean 'spread'?"),
     "study": ("study=pilott", "unknown study in runs 'pilott'; did you mean 'pilot'?"),
     "metric": ("study=pilot metric=test/cls/acc", "unknown metric 'test/cls/acc'"),
-    "baseline": ("study=pilot baseline=fokal", "unknown baseline 'fokal'; did you mean 'focal'?"),
+    "baseline": (
+        "study=pilot baseline=fokal",
+        "baseline among finished runs 'fokal'; did you mean 'focal'?",
+    ),
 }
 
 

@@ -246,7 +246,11 @@ def known_baseline(baseline: str, done: pd.DataFrame) -> str:
     if len(with_loss) == 1:
         return with_loss.pop()
     quoted = [f'"{label}"' for label in labels]
-    raise unknown("baseline", baseline, quoted if any("," in q for q in quoted) else labels)
+    raise unknown(
+        "baseline among finished runs",
+        baseline,
+        quoted if any("," in q for q in quoted) else labels,
+    )
 
 
 def _rank(
