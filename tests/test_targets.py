@@ -136,6 +136,38 @@ def test_what_a_record_allows_is_not_what_the_user_allows(hostile: Path) -> None
     rescore.loss_prior(config, [5, 5], ["hostile_of_test"])
 
 
+CUSTOM = ("loss=custom", "loss._target_=hostile_of_test.loss")
+SELF_ALLOWING = {
+    "allow: [hostile_of_test]": CUSTOM,
+    "arms: {a: {loss: custom, loss._target_: hostile_of_test.loss, allow: [hostile_of_test]}}": (),
+    "hydra: {sweeper: {params: {allow: '[hostile_of_test],null'}}}": CUSTOM,
+}
+
+
+@pytest.mark.parametrize(("experiment", "given"), SELF_ALLOWING.items())
+def test_an_experiment_does_not_allow_itself(
+    experiment: str,
+    given: tuple[str, ...],
+    hostile: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture,
+) -> None:
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    own = hostile.parent / "own"
+    (own / "experiments").mkdir(parents=True)
+    (own / "experiments" / "theirs.yaml").write_text(experiment)
+    theirs = ("--config-dir", str(own), "experiment=theirs", "data=digits", *given)
+    for command in ("sweep", "inspect") if given else ("sweep", "tune"):
+        assert main([command, *theirs]) == 2
+        said = capfd.readouterr().err
+        assert "allow" in said
+        assert said.count("\n") == 1
+    assert not hostile.exists()
+    if given:
+        assert main(["sweep", "--plan", *theirs, "allow=[hostile_of_test]"]) == 0
+        assert hostile.exists()
+
+
 @pytest.mark.parametrize("allow", ["os", "[5]", "['']", "['*']", "['a.']", "{a: b}"])
 def test_allow_is_a_list_of_modules(allow: str, tmp_path, monkeypatch, capfd) -> None:
     monkeypatch.chdir(tmp_path)

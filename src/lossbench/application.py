@@ -31,7 +31,7 @@ def run_application(command: str, arguments: list[str]) -> int:
 
     check_options(command, [entry for entry in arguments if entry != PLAN_OPTION])
     check_sweep_keys(command, arguments)
-    arguments = with_plan(command, arguments)
+    arguments = with_allow(with_plan(command, arguments))
     own = own_config_folder(arguments)
     register_experiments(own)
     register_tuned(arguments, own)
@@ -79,6 +79,7 @@ def compose(arguments: list[str]) -> Config:
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
+    arguments = with_allow(arguments)
     own = own_config_folder(arguments)
     register_experiments(own)
     register_tuned(arguments, own)
@@ -118,6 +119,15 @@ def with_plan(command: str, arguments: list[str]) -> list[str]:
         raise InputError(f"{PLAN_OPTION} is for lossbench sweep")
     kept = [argument for argument in arguments if argument != PLAN_OPTION]
     return [*kept, "hydra.sweeper.plan=true"]
+
+
+def with_allow(arguments: list[str]) -> list[str]:
+    """``arguments`` that say what is allowed: nothing, if they do not, whatever a config says.
+
+    An experiment may come from somebody else, and would allow itself.
+    """
+    said = any(argument.lstrip("+").startswith("allow=") for argument in arguments)
+    return arguments if said else [*arguments, "allow=null"]
 
 
 def check_options(command: str, arguments: list[str]) -> None:

@@ -147,7 +147,7 @@ def _below(module: str, allow: Sequence[str]) -> bool:
 def _refused(what: str, where: str, allow: Sequence[str] | None, module: str) -> InputError:
     listed = ", ".join(PARTS.get(where, ())) or "nothing"
     added = ",".join((*(allow or ()), *([module] if module else [])))
-    way = f"a config is code: if you have read this and trust it, add allow=[{added}]"
+    way = f"a config is code; if you have read it and trust it, add allow=[{added}] to the command"
     return InputError(f"{what} is not allowed: {where} may name {listed}; {way}")
 
 

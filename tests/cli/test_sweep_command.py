@@ -156,7 +156,6 @@ def test_a_run_that_kills_its_workers_fails_and_the_others_are_trained(tmp_path:
     (own / "experiments").mkdir(parents=True)
     (own / "experiments" / "mine.yaml").write_text(
         "trainer: {max_epochs: 4}\n"
-        "allow: [my_losses]\n"
         "arms:\n"
         "  plain: {loss: cross_entropy}\n"
         "  deadly: {loss: custom, loss._target_: my_losses.Deadly}\n"
@@ -177,7 +176,7 @@ def test_a_run_that_kills_its_workers_fails_and_the_others_are_trained(tmp_path:
     )
     code, said = run_command(
         "sweep", "--config-dir", str(own), "experiment=mine", "seed=0,1", "workers=2",
-        where=tmp_path,
+        "allow=[my_losses]", where=tmp_path,
     )  # fmt: skip
     assert code == 1, said
     records = {(record.arm, record.seed): record for record in read_study(tmp_path / "runs/mine")}
@@ -190,6 +189,19 @@ def test_a_run_that_kills_its_workers_fails_and_the_others_are_trained(tmp_path:
         assert "allocate" in (greedy.reason or "")
     assert "2 trained, 0 from before, 4 failed" in said
     assert "Traceback" not in said
+
+
+def test_what_a_worker_refuses_is_said_and_not_recorded(tmp_path: Path) -> None:
+    convnet = (*BASE, "model=convnet", "trainer.max_epochs=1", "seed=0,1")
+    code, said = run_command("sweep", *convnet, "trainer.devices=2", where=tmp_path)
+    assert code == 1, said
+    assert said.count("REFUSED: ") == 2
+    assert "BatchNorm on the CPU" in said
+    assert "2 not finished" in said
+    assert not read_study(tmp_path / "runs/s")
+    code, said = run_command("sweep", *convnet, where=tmp_path)  # no retry_failed is needed
+    assert code == 0, said
+    assert len(read_study(tmp_path / "runs/s")) == 2
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
@@ -337,7 +349,6 @@ def test_a_sweep_without_a_loss_of_its_own_uses_the_experiments_arms(tmp_path: P
     (own / "experiments").mkdir(parents=True)
     (own / "experiments" / "mine.yaml").write_text(
         "trainer: {max_epochs: 1}\n"
-        "allow: [my_losses]\n"
         "arms:\n"
         "  plain: {loss: cross_entropy}\n"
         "  'focal, hard [5]': {loss: focal, loss.gamma: 5}\n"
@@ -352,7 +363,8 @@ def test_a_sweep_without_a_loss_of_its_own_uses_the_experiments_arms(tmp_path: P
         "    def __call__(self, logits, target):\n"
         "        return torch.nn.functional.cross_entropy(logits, target, reduction='none')\n"
     )
-    code, said = run_command("sweep", "--config-dir", str(own), "experiment=mine", where=tmp_path)
+    mine = ("sweep", "--config-dir", str(own), "experiment=mine")
+    code, said = run_command(*mine, "allow=[my_losses]", where=tmp_path)
     assert code == 0, said
     records = read_study(tmp_path / "runs" / "mine")
     assert [(record.arm, record.seed) for record in records] == [

@@ -171,7 +171,7 @@ def test_a_run_that_another_process_writes_is_waited_for(
     assert ("locked", 0) in [notice[:2] for notice in sweep.notices]
 
 
-@pytest.mark.parametrize("how", ["on_error", "full disk", "Ctrl-C"])
+@pytest.mark.parametrize("how", ["on_error", "refused", "full disk", "Ctrl-C"])
 def test_what_stops_a_sweep_takes_back_the_jobs_that_do_not_train_yet(
     runs: list[Run], how: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -184,6 +184,10 @@ def test_what_stops_a_sweep_takes_back_the_jobs_that_do_not_train_yet(
         yield
         return {"state": "interrupted", "folder": "", "reason": "the disk is full", "new": True}
 
+    def refused(run: Run) -> Iterator[None]:
+        yield
+        return {"state": "refused", "folder": "", "reason": "archive=x is not there", "new": True}
+
     def ctrl_c(run: Run) -> Iterator[None]:
         yield
         raise KeyboardInterrupt
@@ -191,6 +195,7 @@ def test_what_stops_a_sweep_takes_back_the_jobs_that_do_not_train_yet(
     runs = [Run(run.config | {"on_error": "stop"}) for run in runs]
     first: Course = {
         "on_error": lambda run: trains(run, epochs=1, state="failed"),
+        "refused": refused,
         "full disk": full_disk,
         "Ctrl-C": ctrl_c,
     }[how]

@@ -206,8 +206,8 @@ class Jobs:
     def _unfinished(self, run: Run, answer: Mapping[str, Any], state: str) -> None:
         if state == "running" or answer["state"] == "locked":
             self._waiting.append(run)
-        elif answer["state"] == "interrupted":  # the machine is at fault
-            self._report(run, "interrupted", answer["reason"])
+        elif answer["state"] in ("interrupted", "refused"):  # the machine or the input is at fault
+            self._report(run, answer["state"], answer["reason"])
         elif state == "interrupted":
             self._died(run, answer["reason"])
         else:
@@ -232,7 +232,8 @@ class Jobs:
     def _report(self, run: Run, state: str, reason: str | None) -> None:
         outcome = {"state": state, "folder": str(run.folder), "reason": reason, "new": True}
         self.notice("ended", run, outcome)
-        if state == "interrupted" or (state == "failed" and run.config["on_error"] == "stop"):
+        wrong = state in ("failed", "refused")
+        if state == "interrupted" or (wrong and run.config["on_error"] == "stop"):
             self._stop()
 
     def _stop(self) -> None:

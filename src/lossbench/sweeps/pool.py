@@ -200,7 +200,8 @@ class Pool:
         assert run is not None
         self._ended[run.identity] = outcome
         self.notice("ended", run, outcome)
-        on_error_stop = outcome["state"] == "failed" and run.config["on_error"] == "stop"
+        wrong = outcome["state"] in ("failed", "refused")
+        on_error_stop = wrong and run.config["on_error"] == "stop"
         if on_error_stop or outcome["state"] == "interrupted":
             self.stop_asked = True
 

@@ -28,7 +28,6 @@ class SweepProgress:
             f"starting {workers} worker process{plural}; importing torch takes a while"
         )
         self.finished = 0
-        self.failed = 0
         self._fraction: dict[str, float] = {}  # of the runs in hand
         self._began: dict[str, float] = {}
         self._said_locked: set[str] = set()
@@ -87,9 +86,8 @@ class SweepProgress:
         self._fraction.pop(run.identity, None)
         seconds = time.monotonic() - self._began.get(run.identity, self._start)
         words = f"{self.finished}/{self.total} {run.arm} seed {run.seed} ({run.cell})"
-        if outcome["state"] == "failed":
-            self.failed += 1
-            self._say(f"{words} FAILED: {outcome['reason']}")
+        if outcome["state"] in ("failed", "refused"):
+            self._say(f"{words} {outcome['state'].upper()}: {outcome['reason']}")
         else:
             self._say(
                 f"{words} {outcome['state']} in {seconds:.1f} s  {self._time_left()}".rstrip()

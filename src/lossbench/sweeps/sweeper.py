@@ -10,6 +10,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobStatus
@@ -114,7 +115,7 @@ class LossbenchSweeper(Sweeper):
         overrides = parser.parse_overrides([f"{key}={value}" for key, value in params.items()])
 
         def compose(given: list[str]) -> Config:
-            return plain(loader.load_sweep_config(master, given))
+            return plain(composed(loader, master, given))
 
         return make_plan(
             [*overrides, *typed],
@@ -136,6 +137,16 @@ class LossbenchSweeper(Sweeper):
         if not isinstance(self.launcher, LocalLauncher):
             return None
         return min(len(self.launcher.slots), sum(entry.to_do for entry in planned))
+
+
+def composed(loader: ConfigLoader, master: DictConfig, given: list[str]) -> DictConfig:
+    """The config of a run; raises `InputError` if it allows itself more than the command line."""
+    config = loader.load_sweep_config(master, given)
+    if config.allow != master.allow:
+        raise InputError(
+            f"allow={config.allow} is no part of an arm: say it once, on the command line"
+        )
+    return config
 
 
 def checked_seeds(seeds: Any) -> int | None:

@@ -11,7 +11,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from lossbench.config import Run
-from lossbench.errors import machine_fault
+from lossbench.errors import InputError, machine_fault
 
 SHOWN = ("train/running/objective", "val/cls/balanced_accuracy")
 
@@ -54,18 +54,20 @@ def told(connection: Connection) -> Callable[[int, Mapping[str, float]], None]:
 def execute_reported(run: Run, progress: Any = None) -> dict[str, Any]:
     """Execute ``run`` and say how it ended, as plain values that any launcher can carry.
 
-    ``state`` is done, failed (recorded with its reason), locked (another process writes the run) or
+    ``state`` is done, failed (recorded with its reason), locked (another process writes the run),
     interrupted (the machine is at fault, such as a full disk: the run is as it was and continues
-    when it is started again); with it ``folder``, ``reason`` and ``new``. Raises no `Exception`;
-    what asks the process to stop (KeyboardInterrupt, SystemExit) goes through.
+    when it is started again) or refused (bad input, such as an archive that this machine lacks:
+    nothing is recorded); with it ``folder``, ``reason`` and ``new``. Raises no `Exception`; what
+    asks the process to stop (KeyboardInterrupt, SystemExit) goes through.
     """
     from lossbench.records import LockedError, LostLockError
     from lossbench.training.outcome import Outcome, record_failure
     from lossbench.training.run import execute, one_line
 
     def ended(error: Exception) -> Outcome | None:
-        if isinstance(error, LockedError):
-            return Outcome("locked", run.folder, str(error))
+        for state, kind in {"locked": LockedError, "refused": InputError}.items():
+            if isinstance(error, kind):
+                return Outcome(state, run.folder, str(error))
         reason = str(error) if isinstance(error, LostLockError) else machine_fault(error)
         return None if reason is None else Outcome("interrupted", run.folder, reason)
 

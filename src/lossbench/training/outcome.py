@@ -28,7 +28,7 @@ from lossbench.records.record import (
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run ended: ``done``, ``failed``, or not yet: ``interrupted``, ``locked``.
+    """How a run ended: ``done``, ``failed``, or not yet: ``interrupted``, ``locked``, ``refused``.
 
     ``new`` is False if it had ended so before.
     """

@@ -27,6 +27,7 @@ from lossbench.sweeps.sweeper import (
     check_data,
     check_place,
     check_writable,
+    composed,
     launch,
     outcome_of,
     prepare_study,
@@ -85,8 +86,8 @@ class TuneSweeper(LossbenchSweeper):
         listed: Any = OmegaConf.to_container(master.arms) if master.arms else {}
 
         def compose(given: list[str]) -> tuple[Config, Mapping[str, str]]:
-            composed: Any = loader.load_sweep_config(master, given)
-            return resolve(composed), dict(composed.hydra.runtime.choices)
+            config = composed(loader, master, given)
+            return resolve(config), dict(config.hydra.runtime.choices)
 
         losses = loader.get_group_options("loss", ObjectType.CONFIG)
         sources = master.hydra.runtime.config_sources
