@@ -183,8 +183,9 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     except OSError as error:
         fault = machine_fault(error)
-        if fault is None:
+        if fault is None and not isinstance(error, PermissionError):
             raise
+        fault = fault or f"{error.filename} may not be read or written"
         print(f"lossbench: {fault}; {GO_ON}", file=sys.stderr)
         return 1
 

@@ -36,6 +36,8 @@ MACHINE_FAULTS = {
     errno.EROFS: "the file system is mounted read-only",
     errno.EIO: "the disk cannot be read or written",
     errno.ESTALE: "the file server has lost the folder",
+    errno.ENOTCONN: "the file server is not connected",
+    errno.ETIMEDOUT: "the file server does not answer",
 }
 
 GO_ON = "put that right and start the same command again: it goes on where it stopped"

@@ -15,7 +15,7 @@ from scipy import stats
 from lossbench.cli import main
 from lossbench.comparison.aggregate import context_data
 from lossbench.comparison.compare import Comparison, evaluate
-from lossbench.comparison.selection import read_selection
+from lossbench.comparison.selection import read_selection, selection_sheet
 from lossbench.comparison.tables import Sheet
 from lossbench.comparison.tuning import best_so_far, expected_best, read_tuning
 from lossbench.comparison.tuning_effect import tuning_sheets
@@ -177,7 +177,10 @@ def test_seeds_that_chose_parameters_are_named(tmp_path: Path) -> None:
     ) in said(compared(study))
 
 
-def test_of_two_tunings_of_an_arm_the_one_that_was_chosen_is_shown(tmp_path: Path) -> None:
+@pytest.mark.parametrize("defaults_won", [False, True])
+def test_runs_of_a_choice_that_a_larger_budget_changed_are_left_out(
+    tmp_path: Path, defaults_won: bool
+) -> None:
     chosen, former = {"loss": {"gamma": 4.0}}, {"loss": {"gamma": 9.0}}
     folder = tmp_path / "s"
     kinds = {"focal (tuned)": {**chosen, "optimizer": {"lr": 0.05}}}
@@ -194,9 +197,17 @@ def test_of_two_tunings_of_an_arm_the_one_that_was_chosen_is_shown(tmp_path: Pat
         changes = {"identity": run.name, "configuration": "another", "study": "s"}
         (run / "record.json").write_text(json.dumps(content | changes))
         run.rename(folder / f"former-{run.name}")
-    write_tuning(folder, {"focal": [0.7, 0.6, 0.8]})
-    (row,) = tables(compared(folder))[0].rows
-    assert row[3] == f"{expected.mean():+.3f}"
+    write_tuning(folder, {"focal": [0.8, 0.6, 0.7] if defaults_won else [0.7, 0.6, 0.8]})
+    found = compared(folder)
+    (row,) = tables(found)[0].rows
+    if defaults_won:
+        assert set(found.labels) == {"cross_entropy", "focal"}
+    else:
+        assert set(found.labels) == {"cross_entropy", "focal", "focal (tuned)"}
+        assert row[3] == f"{expected.mean():+.3f}"
+    audit = {row[0]: row[1] for row in selection_sheet(found, range(4)).rows}
+    number = 8 if defaults_won else 4
+    assert audit["runs left out"].startswith(f"{number}: ")
 
 
 def test_the_budget_curve_is_that_of_the_trials(tmp_path: Path) -> None:

@@ -198,6 +198,9 @@ def test_without_locks_of_the_file_system_signs_of_life_decide(
     dead = {"host": socket.gethostname(), "process": int(gone.stdout), "token": "dead"}
     path.write_text(json.dumps(dead))
     assert holder_of(path) is None
+    for nobody in (dead["process"], None, "x", 0, -1):
+        path.write_text(json.dumps(dead | {"process": nobody}))
+        assert holder_of(path) is None
     with RunLock(path) as taken:  # at once: a dead process of this host is waited for nowhere
         taken.check()
 

@@ -14,6 +14,7 @@ import pytest
 
 from lossbench.cli import main
 from lossbench.records import RunLock, lock, read_record
+from lossbench.records import study as study_module
 from tests.records.test_records import write_run
 
 
@@ -64,6 +65,37 @@ def test_status_reads_another_machines_sweep_and_needs_no_right_to_write(
     ]
     assert main(["status", f"runs_dir={tmp_path}"]) == 0
     assert "2 done, 1 failed, 1 running" in capsys.readouterr().out
+
+
+def test_a_run_that_ends_while_it_is_looked_at_is_not_called_interrupted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write_run(tmp_path / "s" / "run", status="running")
+    look_at_lock = study_module.holder_of
+
+    def ends(path: Path) -> Any:  # after its record was read, and before its lock is
+        replace(read_record(folder), status="done").write(folder)
+        return look_at_lock(path)
+
+    monkeypatch.setattr(study_module, "holder_of", ends)
+    assert study_module.look(folder).state == "done"
+
+
+def test_a_study_that_must_not_be_read_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    record = write_run(tmp_path / "s" / "run") / "record.json"
+    read = Path.read_bytes
+
+    def refused(path: Path) -> bytes:
+        if path == record:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return read(path)
+
+    monkeypatch.setattr(Path, "read_bytes", refused)
+    monkeypatch.setattr(Path, "read_text", lambda path, *a, **k: refused(path).decode())
+    assert main(["status", f"runs_dir={tmp_path}", "study=s"]) == 1
+    assert f"lossbench: {record} may not be read or written" in capsys.readouterr().err
 
 
 def test_a_holder_that_vanished_is_shown_as_interrupted_and_one_of_this_host_as_running(

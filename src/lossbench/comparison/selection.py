@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,9 +13,10 @@ from lossbench.comparison import formats
 from lossbench.comparison.posthoc import Derived
 from lossbench.comparison.sealing import sealing
 from lossbench.comparison.tables import Sheet
-from lossbench.comparison.tuning import FILE, PAIRED, Tuning, read_tuning
+from lossbench.comparison.tuning import FILE, PAIRED, TUNED, Tuning, read_tuning
 from lossbench.errors import InputError
 from lossbench.records import DamagedRecordError, Opening, Record, read_openings, read_record
+from lossbench.settings import leaves
 
 if TYPE_CHECKING:
     from lossbench.comparison.compare import Comparison
@@ -28,13 +29,15 @@ class Selection:
     """How the arms of a study were tuned, and when its sealed test sets were opened.
 
     ``trials_ended`` is when the last trial ended, None if that is not known; ``trials_sealed``
-    whether the records of all trials are there and their test sets are sealed.
+    whether the records of all trials are there and their test sets are sealed. ``former`` is the
+    number of runs with parameters that are no longer the chosen ones, which are left out.
     """
 
     tuning: Tuning = field(default_factory=Tuning)
     trials_ended: datetime | None = None
     trials_sealed: bool = False
     openings: tuple[Opening, ...] = ()
+    former: int = 0
 
 
 NOTHING_SELECTED = Selection()
@@ -55,6 +58,28 @@ def read_selection(study: Path) -> Selection:
         return Selection(tuning, ended, sealed, tuple(read_openings(study)))
     except InputError:  # `sealing` says so; without it nobody knows what came first
         return Selection(tuning, None, sealed)
+
+
+def of_present_choice(
+    records: Sequence[Record], selection: Selection
+) -> tuple[list[Record], Selection]:
+    """``records`` without the runs of former choices, and ``selection`` with their number.
+
+    A larger budget can choose anew. The runs of the former choice stay in the study: two tuned
+    forms of one arm would be two tries in the comparison, for an arm that has won twice.
+    """
+    kept = [record for record in records if not _former(record, selection.tuning)]
+    return kept, replace(selection, former=len(records) - len(kept))
+
+
+def _former(record: Record, tuning: Tuning) -> bool:
+    entry = tuning.arms.get(record.arm.removesuffix(TUNED))
+    if entry is None or not record.arm.endswith(TUNED):
+        return False
+    if entry.tuned_arm != record.arm or entry.chosen is None:  # the defaults have won by now
+        return True
+    own = dict(leaves(record.config()))
+    return any(own.get(path, value) != value for path, value in entry.chosen.parameters.items())
 
 
 def _trials(place: Path, tuning: Tuning) -> tuple[datetime | None, bool]:
@@ -111,6 +136,9 @@ def _tuning_rows(selection: Selection, seeds: Sequence[int]) -> list[tuple[str, 
         ),
         ("seeds compared were unseen by tuning", fresh),
     ]
+    if selection.former:
+        left_out = f"{selection.former}: their parameters had been chosen with a smaller budget"
+        rows.append(("runs left out", left_out))
     for arm, entry in tuning.arms.items():
         rows.append((f"search space of {arm}", _space(entry.space) or "nothing"))
     return rows

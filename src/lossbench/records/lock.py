@@ -224,10 +224,12 @@ def _may_live(holder: dict[str, Any], exclusive: bool) -> bool:
         return False
     if holder.get("host") != socket.gethostname():
         return True
-    return not exclusive and _process_exists(int(holder.get("process", 0)))
+    return not exclusive and _process_exists(holder.get("process"))
 
 
-def _process_exists(process: int) -> bool:
+def _process_exists(process: object) -> bool:
+    if not isinstance(process, int) or process <= 0:  # not what we have written there
+        return False
     try:
         os.kill(process, 0)
     except ProcessLookupError:

@@ -49,6 +49,12 @@ def run_state(folder: Path) -> RunState:
 
 def look(folder: Path) -> RunState:
     """The state of one run folder; changes nothing there, a damaged record is only named."""
+    state = _look(folder)
+    # a run that ended between the looks at its record and at its lock is not interrupted
+    return _look(folder) if state.state == "interrupted" else state
+
+
+def _look(folder: Path) -> RunState:
     try:
         record = read_record(folder)
     except (FileNotFoundError, NotADirectoryError):
@@ -105,7 +111,7 @@ def run_folders(study: Path) -> list[Path]:
 def planned_folders(study: Path) -> list[str]:
     """The run folders that the sweeps of ``study`` planned, of all sweeps since `plan.json` began.
 
-    None if there was no sweep. Raises `InputError` for a file that cannot be read.
+    Empty if there was no sweep. Raises `InputError` for a file that cannot be read.
     """
     return list(planned_runs(study))
 
