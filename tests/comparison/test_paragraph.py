@@ -161,6 +161,13 @@ def test_one_seed_cannot_say(tmp_path: Path) -> None:
     assert "Use good" not in text
 
 
+def test_a_verdict_of_two_seeds_says_on_what_it_rests(tmp_path: Path) -> None:
+    text = answer(study(tmp_path / "two", {"good": (0.0601, 0.0602)}))
+    assert text.startswith("Use good")
+    assert "Two paired seeds decided about good" in text
+    assert "Two paired" not in answer(study(tmp_path / "three", {"good": (0.0601, 0.0602, 0.06)}))
+
+
 def test_equal_results_are_recommended_together_and_no_spread_is_a_caution(tmp_path: Path) -> None:
     records = study(tmp_path, {"one": CLEAR, "two": CLEAR, "stiff": (0.01,) * 5})
     assert "Use one or two (their results are the same on every seed): better" in answer(records)

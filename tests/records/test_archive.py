@@ -10,8 +10,10 @@ import socket
 import stat
 import zipfile
 from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
@@ -201,6 +203,23 @@ def forge_bomb(forged: Forged) -> None:
     forged.files[f"{forged.run}/sample_history.npz"] = bytes(300_000_000)
 
 
+def arrays(header: dict, content: bytes = b"") -> Callable[[Forged], None]:
+    """In place of the outputs of a run, one array with ``header`` and ``content``."""
+
+    def forge(forged: Forged) -> None:
+        packed, member = BytesIO(), BytesIO()
+        np.lib.format.write_array_header_1_0(member, header)
+        with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as npz:
+            npz.writestr("val_true.npy", member.getvalue() + content)
+        forged.files[f"{forged.run}/outputs.npz"] = packed.getvalue()
+
+    return forge
+
+
+def header(descr: str, *shape: int) -> dict:
+    return {"descr": descr, "fortran_order": False, "shape": shape}
+
+
 def forge_aliases(forged: Forged) -> None:
     lines = [b"a0: &a0 [x, x]"]
     lines += [b"a%d: &a%d [%s]" % (i, i, b", ".join([b"*a%d" % (i - 1)] * 9)) for i in range(1, 9)]
@@ -249,6 +268,16 @@ HOSTILE: dict[str, tuple[Callable[[Forged], object], str]] = {
     "missing": (forge_missing, "history.csv', which is in manifest.json"),
     "unlisted": (forge_unlisted, "it is not in manifest.json"),
     "bomb": (forge_bomb, "more than 100 times its own length"),
+    "a bomb in the arrays": (
+        arrays(header("|u1", 300_000_000), bytes(300_000_000)),
+        "bytes of arrays, 100 times",
+    ),
+    "an array longer than its file": (arrays(header("<f4", 10**12)), "no array of numbers of that"),
+    "an array of objects": (arrays(header("|O", 1), b"cposix\nsystem\n"), "no array of numbers"),
+    "no array": (
+        lambda f: f.files.update({f"{f.run}/outputs.npz": b"PK"}),
+        "outputs.npz is missing or not readable",
+    ),
     "schema": (lambda f: f.manifest.update(schema=2), "schema 2; this lossbench reads 1"),
     "study": (lambda f: f.manifest.update(study="../up"), "study='../up' is not allowed"),
     "no mapping": (lambda f: f.files.update({"plan.json": b"[]"}), "plan.json is not what lossb"),

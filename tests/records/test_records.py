@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import signal
@@ -175,3 +176,23 @@ def test_states(tmp_path: Path) -> None:
     assert run_state(failed).state == "failed"
     assert [path.name for path in studies(tmp_path)] == ["s"]
     assert studies(tmp_path / "nowhere") == []
+
+
+@pytest.mark.parametrize("number", [errno.ESTALE, errno.EACCES])
+def test_a_file_that_cannot_be_read_for_now_does_not_make_its_record_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """A file server that was away must cost no run: what is damaged is moved aside."""
+    folder = write_run(tmp_path / "s" / "run")
+    found = read_record(folder)
+
+    def away(path: Path, *given: object, **named: object) -> None:
+        raise OSError(number, os.strerror(number), str(path))
+
+    monkeypatch.setattr(np, "load", away)
+    with pytest.raises(OSError, match=os.strerror(number)):
+        found.outputs()
+    monkeypatch.setattr(Path, "open", away)
+    with pytest.raises(OSError, match=os.strerror(number)):
+        read_record(folder)
+    assert [path.name for path in (tmp_path / "s").iterdir()] == ["run"]

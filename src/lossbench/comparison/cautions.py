@@ -54,6 +54,17 @@ def error_rate(graded: Graded) -> str:
     ).replace("%", " %")
 
 
+def two_pairs(graded: Graded) -> str:
+    """That a verdict stands on the fewest seeds that can give one; "" if none does."""
+    labels = [entry.label for grade in (BETTER, WORSE) for entry in graded[grade] if entry.n == 2]
+    if not labels:
+        return ""
+    return (
+        f"Two paired seeds decided about {formats.some(labels)}: that such differences are roughly "
+        "normal is taken on trust there, and a third seed may change the verdict."
+    )
+
+
 def incomplete(comparison: Comparison, context: str, graded: Graded) -> str:
     """Which labels lack seeds, and that their means are of the seeds that are left."""
     missing: dict[str, dict[str, None]] = {}

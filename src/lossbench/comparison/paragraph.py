@@ -20,6 +20,7 @@ from lossbench.comparison.cautions import (
     incomplete,
     interim,
     seal,
+    two_pairs,
     without_training,
 )
 from lossbench.comparison.pairing import Difference
@@ -64,6 +65,7 @@ def remarks(comparison: Comparison, context: str) -> list[str]:
         _higher(comparison, graded, chosen),
         *_the_others(comparison, graded, chosen),
         interim(comparison) or error_rate(graded),
+        two_pairs(graded),
         example_uncertainty(comparison, context),
         incomplete(comparison, context, graded),
         without_training(comparison, context, chosen),

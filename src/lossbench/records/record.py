@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lossbench.errors import machine_fault
 from lossbench.records import files
 
 if TYPE_CHECKING:
@@ -149,6 +150,8 @@ class Record:
         try:
             yield path
         except Exception as error:  # a damaged zip, CSV or YAML raises whatever its reader likes
+            if machine_fault(error) or isinstance(error, PermissionError | MemoryError):
+                raise  # the file may be sound
             raise DamagedRecordError(self.folder, f"{path} cannot be read: {error}") from error
 
 
@@ -193,14 +196,22 @@ def finished_epochs(folder: Path) -> int:
         return 0
 
 
+def _is_zip(path: Path) -> bool:
+    try:
+        with path.open("rb") as stream:  # of a path `is_zipfile` hides that it cannot be opened
+            return zipfile.is_zipfile(stream)
+    except FileNotFoundError:
+        return False
+
+
 def _check_files(folder: Path) -> None:
     for name in (ARRAYS, OUTPUTS):
-        if not zipfile.is_zipfile(folder / name):
+        if not _is_zip(folder / name):
             raise DamagedRecordError(folder, f"{folder / name} is missing or not readable")
     try:
         with (folder / HISTORY).open(newline="") as stream:
             readable = next(csv.reader(stream), None) is not None
-    except (OSError, UnicodeDecodeError, csv.Error):
+    except (FileNotFoundError, UnicodeDecodeError, csv.Error):
         readable = False
     if not readable or not (folder / CONFIG).is_file():
         raise DamagedRecordError(folder, f"{folder}: history.csv or config.yaml is missing")

@@ -1,7 +1,9 @@
 """`lossbench import`: an archive from a stranger, checked before anything of it has a name.
 
 What is checked: every name against the table of names that a study may have, kinds, lengths and
-checksums against the manifest, and each record against its config. Nothing in the archive is
+checksums against the manifest, the lengths of arrays, and each record against its config. That
+proves what arrived, not that its author trained it: `rescore` computes the metrics again from the
+outputs, `reproduce` trains a run again. Nothing in the archive is
 executed, imported or unpickled. It is unpacked into a hidden folder beside the study and renamed at
 the end, so that a kill leaves nothing half-imported.
 """
@@ -10,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import shutil
 import stat
@@ -44,6 +47,9 @@ from lossbench.records.study import planned_runs, run_folders
 from lossbench.settings import check_study
 
 EXPANSION = 100  # times the archive's own length; a study of texts alone is packed 10 times
+
+UNREADABLE = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError)
+"""What `zipfile` raises of a file that is no zip, or none of a kind that it knows."""
 
 # What the fields of a record are, and what is in them; those that are not named are texts.
 KINDS: dict[str, tuple[Any, ...]] = {
@@ -93,6 +99,7 @@ def import_study(file: Path, study: str | None, runs_dir: Path) -> Imported:
             for path, entry in listed.items():
                 _extract(archive, path, entry, folder / path)
             found = _check_study(folder, manifest["study"])
+            _check_arrays(folder, EXPANSION * file.stat().st_size)
             _rename(folder, name)
             _sync(folder)
             try:
@@ -107,7 +114,7 @@ def _opened(file: Path) -> Iterator[zipfile.ZipFile]:
     try:
         with zipfile.ZipFile(file) as archive:
             yield archive
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
+    except UNREADABLE as error:
         raise InputError(f"{file} is not a readable zip: {error}") from error
     except RecursionError as error:
         raise InputError(f"{file} has texts nested too deeply; that is no study") from error
@@ -233,6 +240,32 @@ def _extract(archive: zipfile.ZipFile, name: str, entry: dict[str, Any], path: P
             stream.write(chunk)
     if size != entry["bytes"] or digest.hexdigest() != entry["sha256"]:
         raise InputError(f"{archive.filename}: {name!r} is not what its checksum says")
+
+
+def _check_arrays(folder: Path, limit: int) -> None:
+    """Refuse arrays that are longer than they can be, before anything makes room for them."""
+    from numpy.lib import format as npy
+
+    headers = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
+    total = 0
+    for path in sorted(folder.rglob("*.npz")):
+        name = path.relative_to(folder).as_posix()
+        try:
+            with zipfile.ZipFile(path) as stored:
+                for info in stored.infolist():
+                    with stored.open(info) as stream:
+                        shape, _, kind = headers[npy.read_magic(stream)](stream)
+                        length = stream.tell() + math.prod(shape) * kind.itemsize
+                    if kind.hasobject or length != info.file_size:
+                        raise ValueError(f"{info.filename} is no array of numbers of that length")
+                    total += length
+        except (*UNREADABLE, ValueError, KeyError, RuntimeError) as error:
+            raise InputError(f"{name} cannot be read: {error}") from error
+        if total > limit:
+            raise InputError(
+                f"{name} and what comes before it hold more than {limit} bytes of arrays, "
+                f"{EXPANSION} times the length of the archive; that is no study"
+            )
 
 
 def _check_study(folder: Path, study: str) -> Imported:
