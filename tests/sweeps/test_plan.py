@@ -29,8 +29,9 @@ def labels(planned: list[Planned]) -> list[tuple[str, str, int]]:
 CELL = "digits | none | mlp | 30 epochs"
 
 
-def test_losses_are_arms_and_seeds_come_first(plan) -> None:
-    assert labels(plan("loss=focal,cross_entropy", "seed=4,7")) == [
+@pytest.mark.parametrize("seeds", ["seed=4,7", "++seed=4,7"])
+def test_losses_are_arms_and_seeds_come_first(plan, seeds: str) -> None:
+    assert labels(plan("loss=focal,cross_entropy", seeds)) == [
         ("focal", CELL, 4), ("cross_entropy", CELL, 4),
         ("focal", CELL, 7), ("cross_entropy", CELL, 7),
     ]  # fmt: skip

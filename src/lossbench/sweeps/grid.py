@@ -57,6 +57,7 @@ def split_overrides(overrides: Sequence[Override]) -> tuple[dict[str, str], Valu
     swept: Values = {}
     for override in overrides:
         key = override.get_key_element()
+        key = "seed" if key.lstrip("+") == "seed" else key  # which is no arm, however it is written
         fixed.pop(key, None)
         swept.pop(key, None)
         if not override.is_sweep_override():
