@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lossbench.comparison import formats
-from lossbench.comparison.posthoc import Derived
+from lossbench.comparison.posthoc import Derived, split_baseline
 from lossbench.comparison.sealing import sealing
 from lossbench.comparison.tables import Sheet
 from lossbench.comparison.tuning import FILE, PAIRED, TUNED, Tuning, read_tuning
@@ -73,10 +73,11 @@ def of_present_choice(
 
 
 def _former(record: Record, tuning: Tuning) -> bool:
-    entry = tuning.arms.get(record.arm.removesuffix(TUNED))
-    if entry is None or not record.arm.endswith(TUNED):
+    arm, _ = split_baseline(record.arm)
+    entry = tuning.arms.get(arm.removesuffix(TUNED))
+    if entry is None or not arm.endswith(TUNED):
         return False
-    if entry.tuned_arm != record.arm or entry.chosen is None:  # the defaults have won by now
+    if entry.tuned_arm != arm or entry.chosen is None:  # the defaults have won by now
         return True
     own = dict(leaves(record.config()))
     return any(own.get(path, value) != value for path, value in entry.chosen.parameters.items())

@@ -244,21 +244,12 @@ def _extract(archive: zipfile.ZipFile, name: str, entry: dict[str, Any], path: P
 
 def _check_arrays(folder: Path, limit: int) -> None:
     """Refuse arrays that are longer than they can be, before anything makes room for them."""
-    from numpy.lib import format as npy
-
-    headers = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
     total = 0
     for path in sorted(folder.rglob("*.npz")):
         name = path.relative_to(folder).as_posix()
         try:
             with zipfile.ZipFile(path) as stored:
-                for info in stored.infolist():
-                    with stored.open(info) as stream:
-                        shape, _, kind = headers[npy.read_magic(stream)](stream)
-                        length = stream.tell() + math.prod(shape) * kind.itemsize
-                    if kind.hasobject or length != info.file_size:
-                        raise ValueError(f"{info.filename} is no array of numbers of that length")
-                    total += length
+                total += sum(_array_bytes(stored, info) for info in stored.infolist())
         except (*UNREADABLE, ValueError, KeyError, RuntimeError) as error:
             raise InputError(f"{name} cannot be read: {error}") from error
         if total > limit:
@@ -266,6 +257,19 @@ def _check_arrays(folder: Path, limit: int) -> None:
                 f"{name} and what comes before it hold more than {limit} bytes of arrays, "
                 f"{EXPANSION} times the length of the archive; that is no study"
             )
+
+
+def _array_bytes(stored: zipfile.ZipFile, info: zipfile.ZipInfo) -> int:
+    """The bytes of one array, by its header; ValueError where its file has not as many."""
+    from numpy.lib import format as npy
+
+    headers = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
+    with stored.open(info) as stream:
+        shape, _, kind = headers[npy.read_magic(stream)](stream)
+        length = stream.tell() + math.prod(shape) * kind.itemsize
+    if kind.hasobject or length != info.file_size:
+        raise ValueError(f"{info.filename} is no array of numbers of that length")
+    return length
 
 
 def _check_study(folder: Path, study: str) -> Imported:
