@@ -143,6 +143,27 @@ SELF_ALLOWING = {
     "hydra: {sweeper: {params: {allow: '[hostile_of_test],null'}}}": CUSTOM,
 }
 
+COMMANDS = (
+    "hydra: {launcher: {python: touch imported; python}}",
+    "hydra: {launcher: {_target_: lossbench.sweeps.cluster_launchers.RayLauncher}}",
+    "hydra: {sweeper: {params: {}, _target_: hydra._internal.BasicSweeper}}",
+    "hydra: {sweeper: {params: {}}, callbacks: {}}",
+    "hydra: [launcher]",
+)
+
+
+@pytest.mark.parametrize("experiment", COMMANDS)
+def test_an_experiment_sets_no_launcher(
+    experiment: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    (tmp_path / "experiments").mkdir()
+    (tmp_path / "experiments" / "theirs.yaml").write_text(experiment)
+    assert main(["sweep", "--config-dir", ".", "experiment=theirs", "data=digits"]) == 2
+    assert "of hydra an experiment may say sweeper.params alone" in capfd.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["experiments"]
+
 
 @pytest.mark.parametrize(("experiment", "given"), SELF_ALLOWING.items())
 def test_an_experiment_does_not_allow_itself(

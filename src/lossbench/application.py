@@ -59,7 +59,7 @@ def run_application(command: str, arguments: list[str]) -> int:
     if not single:
         return 0
     config = single.pop()
-    if config.arms:
+    if config.get("arms"):
         raise InputError(
             f"the experiment lists arms ({', '.join(map(str, config.arms))}), and lossbench train "
             "trains one run: use lossbench sweep, or add arms=null and choose its loss"
@@ -144,6 +144,9 @@ def check_options(command: str, arguments: list[str]) -> None:
     parser.error = refuse  # type: ignore[method-assign,assignment]
     if "--version" not in arguments:  # which would print and exit
         parser.parse_intermixed_args(arguments)
+    looks = [option for option in arguments if option in ("--cfg", "-c", "--info", "-i")]
+    if looks and command != "train":
+        raise InputError(f"{looks[0]} is for lossbench train; see lossbench sweep --plan")
     ours = {path.stem for path in (folder("configs") / "hydra" / "sweeper").glob("*.yaml")}
     for name in sweepers_in(arguments) - ours:
         raise InputError(
@@ -193,7 +196,9 @@ def own_config_folder(arguments: list[str]) -> Path | None:
             if not given or not path.is_dir():
                 raise InputError(f"--config-dir {given}: there is no such folder")
             for own in sorted(path.glob("*/*.yaml")):
-                if (folder("configs") / own.relative_to(path)).exists():  # which would win, unsaid
+                shipped = folder("configs") / own.relative_to(path)
+                # which would win, unsaid; of search spaces one's own wins
+                if own.parent.name != "search" and shipped.exists():
                     raise InputError(
                         f"{own}: {own.stem} is the name of a {own.parent.name} of lossbench; "
                         "rename the file"

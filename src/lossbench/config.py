@@ -63,8 +63,19 @@ def experiments(own: Path | None = None) -> dict[str, Config]:
                 raise InputError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
             if not isinstance(content, dict):
                 raise InputError(f"{path} must map keys to values, like the files in configs/")
+            check_hydra(content.get("hydra"), path)
             found[path.stem] = {"study": path.stem} | {str(k): v for k, v in content.items()}
     return found
+
+
+def check_hydra(own: Any, path: Path) -> None:
+    """Refuse an experiment that says more of Hydra than what is swept: a launcher runs commands."""
+    sweeper = own.get("sweeper") if isinstance(own, dict) and len(own) == 1 else None
+    if own is not None and not (isinstance(sweeper, dict) and set(sweeper) == {"params"}):
+        raise InputError(
+            f"{path}: of hydra an experiment may say sweeper.params alone; give hydra.launcher "
+            "values on the command line, or in a launcher of your own (docs/scale_out.md)"
+        )
 
 
 def register_experiments(own: Path | None = None) -> None:

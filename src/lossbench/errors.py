@@ -15,6 +15,14 @@ class InputError(ValueError):
     """
 
 
+class CodeError(InputError):
+    """What code raised that a config names, as one line: elsewhere it would be the same.
+
+    One run stops at it, before anything is written. In a sweep or a search that run has failed,
+    and the others go on.
+    """
+
+
 def unknown(
     kind: str, value: object, allowed: Iterable[str], listed: Iterable[str] = ()
 ) -> InputError:

@@ -15,7 +15,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from lossbench.errors import InputError, unknown
+from lossbench.errors import CodeError, InputError, unknown
 
 # What each part of a config may name: one name, with .* those of a module, with .** also those of
 # the modules below it. So narrow, because in lossbench and torch, too, are functions that write
@@ -174,7 +174,7 @@ def bind(
 
 
 def call(found: Callable[..., Any], where: str, /, *arguments: Any, **parameters: Any) -> Any:
-    """``found(*arguments, **parameters)``; what it raises becomes an `InputError` of one line.
+    """``found(*arguments, **parameters)``; what it raises becomes a `CodeError` of one line.
 
     The line names the place in the source, for the code is often the user's own.
     """
@@ -185,7 +185,7 @@ def call(found: Callable[..., Any], where: str, /, *arguments: Any, **parameters
     except Exception as error:
         place = traceback.extract_tb(error.__traceback__)[-1]
         reason = (str(error).splitlines() or [""])[0]
-        raise InputError(
+        raise CodeError(
             f"{where}: {found.__module__}.{found.__qualname__} raised {type(error).__name__}: "
             f"{reason} ({place.filename}:{place.lineno})"
         ) from error

@@ -12,6 +12,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -154,6 +155,33 @@ def test_a_preempted_job_goes_on_from_its_checkpoint(
     assert results(study) == undisturbed
 
 
+def listening(parent: int) -> set[str]:
+    """On which addresses the process and all below it listen, in the kernel's writing."""
+    family, parents = {parent}, {}
+    for place in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            fields = (place / "stat").read_text().rpartition(")")[2].split()
+            parents[int(place.name)] = int(fields[1])
+    while more := {child for child, of in parents.items() if of in family} - family:
+        family |= more
+    sockets = set()
+    for process in family:
+        with suppress(OSError):
+            for link in Path(f"/proc/{process}/fd").iterdir():
+                with suppress(OSError):
+                    sockets.add(os.readlink(link))
+    rows = [
+        row.split()
+        for table in ("tcp", "tcp6")
+        for row in Path(f"/proc/net/{table}").read_text().splitlines()[1:]
+    ]
+    return {row[1].partition(":")[0] for row in rows if f"socket:[{row[9]}]" in sockets
+            and row[3] == "0A"}  # fmt: skip
+
+
+LOOPBACK = {"0100007F", "0000000000000000FFFF00000100007F", "00000000000000000000000001000000"}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("end", ["Ctrl-C twice", "SIGKILL"])
 def test_what_ray_began_the_local_launcher_finishes(
@@ -162,6 +190,9 @@ def test_what_ray_began_the_local_launcher_finishes(
     study = tmp_path / "runs" / "s"
     process = command("sweep", *SWEEP, "hydra/launcher=ray", where=tmp_path)
     workers = wait_for(lambda: holders(study, at_epoch=5))
+    heard = listening(process.pid)
+    assert heard
+    assert heard <= LOOPBACK  # who can talk to Ray can have it run anything
     if end == "SIGKILL":
         process.kill()
         process.communicate()

@@ -100,6 +100,9 @@ def test_the_winners_are_retrained_and_written_for_anyone(undisturbed: tuple[Pat
     code, again = run_command("train", *TINY, "loss=ldam", "+tuned=s/focal", where=where)
     assert code == 2
     assert "holds values for loss=focal, not for loss=ldam" in again
+    code, again = run_command("train", *TINY, "optimizer=adamw", "+tuned=s/focal", where=where)
+    assert code == 2
+    assert "holds values for optimizer=sgd, not for optimizer=adamw" in again
     code, again = run_command("train", *TINY, "+tuned=s/foca", where=where)
     assert code == 2
     assert "did you mean 's/focal'" in again
@@ -112,7 +115,7 @@ def test_a_larger_budget_extends_and_repeats_nothing(
     before = {r.folder.name: r.started for r in read_study(tmp_path / "runs" / "s" / "tuning")}
     code, said = run_command(*TUNE, "arms=focal", "budget=4", where=tmp_path)
     assert code == 2  # the other arm would have had fewer trials
-    assert "ldam, cosine head of this study were tuned with budget=3, not 4" in said
+    assert "ldam, cosine head of this study was tuned with budget=3, not 4" in said
     code, said = run_command(*TUNE, "budget=4", where=tmp_path)
     assert code == 0, said
     after = {r.folder.name: r.started for r in read_study(tmp_path / "runs" / "s" / "tuning")}
@@ -120,6 +123,11 @@ def test_a_larger_budget_extends_and_repeats_nothing(
     assert before.items() <= after.items()
     for label, entry in result(tmp_path)["arms"].items():
         assert entry["trials"][:3] == result(undisturbed[0])["arms"][label]["trials"]
+    # nor is anything else changed once a result has been seen, whatever keeps the trials
+    for key, given in {"objective": "objective=val/loss/cross_entropy", "study_seed": "tune_seed=5",
+                       "cell": "imbalance.factor=20"}.items():  # fmt: skip
+        code, said = run_command(*TUNE, "budget=4", given, "storage=sqlite:///x.db", where=tmp_path)
+        assert (code, f"this study was tuned with {key}=" in said) == (2, True), said
     # a trial that was made is not taken back: the report would count too few
     found = (tmp_path / "runs/s/tuning/tuning.json").read_bytes()
     code, said = run_command(*TUNE, "budget=2", where=tmp_path)
@@ -163,6 +171,8 @@ def test_an_experiment_with_own_parts_failing_trials_and_a_database(tmp_path: Pa
         "my_losses.py": "import torch\n"
         "class Taylor:\n"
         "    def __init__(self, order):\n"
+        "        if order > 3:\n"
+        "            raise ValueError('too deep')\n"
         "        self.order = order\n"
         "    def __call__(self, logits, target):\n"
         "        miss = 1 - logits.softmax(1).gather(1, target[:, None])[:, 0]\n"

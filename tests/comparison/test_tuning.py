@@ -15,7 +15,7 @@ from scipy import stats
 from lossbench.cli import main
 from lossbench.comparison.aggregate import context_data
 from lossbench.comparison.compare import Comparison, evaluate
-from lossbench.comparison.selection import read_selection, selection_sheet
+from lossbench.comparison.selection import planned_runs_of, selected_runs, selection_sheet
 from lossbench.comparison.tables import Sheet
 from lossbench.comparison.tuning import best_so_far, expected_best, read_tuning
 from lossbench.comparison.tuning_effect import tuning_sheets
@@ -55,10 +55,8 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def compared(study: Path, baseline: str = "cross_entropy", metric: str = TAG) -> Comparison:
-    return evaluate(
-        read_study(study), baseline=baseline, metric=metric, by="arm",
-        selection=read_selection(study),
-    )  # fmt: skip
+    records, selection = selected_runs(study)
+    return evaluate(records, baseline=baseline, metric=metric, by="arm", selection=selection)
 
 
 def tables(found: Comparison) -> list[Sheet]:
@@ -205,6 +203,13 @@ def test_runs_of_a_choice_that_a_larger_budget_changed_are_left_out(
     else:
         assert set(found.labels) == {"cross_entropy", "focal", "focal (tuned)"}
         assert row[3] == f"{expected.mean():+.3f}"
+    plan = [
+        {"folder": name, "arm": "focal (tuned)", "overrides": ["arm='focal (tuned)'", value]}
+        for name, value in {"now": "loss.gamma=4.0", "then": "loss.gamma=9.0"}.items()
+    ]
+    (folder / "plan.json").write_text(json.dumps({"runs": [*plan, {"folder": "x", "arm": "x"}]}))
+    expected_plan = ["x"] if defaults_won else ["now", "x"]
+    assert planned_runs_of(folder, found.tuning) == expected_plan
     audit = {row[0]: row[1] for row in selection_sheet(found, range(4)).rows}
     number = 8 if defaults_won else 4
     assert audit["runs left out"].startswith(f"{number}: ")

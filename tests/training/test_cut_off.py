@@ -14,8 +14,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from lossbench.config import Run
 from lossbench.records import LostLockError, read_record, run_state
 from lossbench.records.record import CHECKPOINT
+from lossbench.training.outcome import record_failure
 from lossbench.training.recorder import Recorder
 from lossbench.training.run import execute
 
@@ -166,6 +168,27 @@ def test_a_fault_of_the_machine_fails_no_run(
     assert run_state(run.folder).state == "interrupted"
     assert not (run.folder / "traceback.txt").exists()
     assert execute_reported(run)["state"] == "done"
+
+
+def test_a_run_that_failed_by_being_killed_goes_on_where_it_was(make_run) -> None:
+    """Three kills in an epoch are a failure, for which the epochs before it are not to blame."""
+    run = make_run("trainer.max_epochs=4")
+    seen: list[int] = []
+
+    def killed(epoch: int, row: Any) -> None:
+        if epoch == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        execute(run, killed)
+    record_failure(run, "its worker process was killed by signal 9, 3 times in epoch 3")
+    assert execute(run).state == "failed"
+    again = Run(run.config | {"retry_failed": True})
+    assert execute(again, lambda epoch, row: seen.append(epoch)).state == "done"
+    assert seen == [0, 3, 4]
+    seen.clear()
+    execute(Run(run.config | {"rerun": True}), lambda epoch, row: seen.append(epoch))
+    assert seen == [0, 1, 2, 3, 4]
 
 
 def test_running_out_of_memory_is_the_runs_failure(

@@ -100,6 +100,15 @@ def test_draws_fill_their_range_evenly() -> None:
     assert all(abs(whole.count(value) - 1000) < 4 * math.sqrt(750) for value in (1, 2, 3, 4))
 
 
+def test_ones_own_space_comes_before_the_shipped_one(tmp_path: Path) -> None:
+    (tmp_path / "search/optimizer").mkdir(parents=True)
+    (tmp_path / "search/focal.yaml").write_text("loss.gamma: {low: 1, high: 2}\n")
+    (tmp_path / "search/optimizer/sgd.yaml").write_text("optimizer.lr: {low: 0.1, high: 0.2}\n")
+    config = compose(["loss=focal", "--config-dir", str(tmp_path)])
+    space = space_of("focal", "sgd", config, tmp_path)
+    assert space == {"loss.gamma": Dimension(1, 2), "optimizer.lr": Dimension(0.1, 0.2)}
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [

@@ -12,8 +12,8 @@ import yaml
 from lossbench.arguments import read_settings
 from lossbench.config import folder
 from lossbench.errors import InputError
-from lossbench.records import DamagedRecordError, Record, chosen_study, read_study
-from lossbench.records.study import planned_folders, set_aside
+from lossbench.records import DamagedRecordError, Record, chosen_study
+from lossbench.records.study import set_aside
 from lossbench.settings import SETTINGS
 
 if TYPE_CHECKING:
@@ -95,11 +95,11 @@ def _compared(study: Path, settings: dict[str, str | None], margin: float | None
     from lossbench.comparison.drawing import cores
     from lossbench.comparison.posthoc import split_baseline, with_posthoc
     from lossbench.comparison.sealing import refuse_sealed
-    from lossbench.comparison.selection import read_selection
+    from lossbench.comparison.selection import planned_runs_of, selected_runs
 
-    records = read_study(study)
+    records, selection = selected_runs(study)
     ended = {record.folder.name for record in records if record.status in ("done", "failed")}
-    pending = sum(name not in ended for name in planned_folders(study))
+    pending = sum(name not in ended for name in planned_runs_of(study, selection.tuning))
     found = declared(records)
     by = str(settings["by"])
     own = found.metric or metrics.PRIMARY
@@ -113,7 +113,6 @@ def _compared(study: Path, settings: dict[str, str | None], margin: float | None
     arm, its_own = split_baseline(baseline)
     methods = chosen(settings["posthoc"], found.posthoc) + its_own
     records = with_posthoc(records, list(dict.fromkeys(methods)), arm)
-    selection = read_selection(study)
     out = Path(settings["out"]) if settings["out"] else study / "comparison"
     choices = {"baseline": baseline, "metric": metric, "by": by}
     try:

@@ -20,7 +20,7 @@ from lossbench.comparison.pairing import Difference, differences, pair_runs
 from lossbench.comparison.paragraph import paragraph
 from lossbench.comparison.posthoc import Derived
 from lossbench.comparison.sealing import refuse_sealed
-from lossbench.comparison.selection import NOTHING_SELECTED, Selection, of_present_choice
+from lossbench.comparison.selection import NOTHING_SELECTED, Selection
 from lossbench.comparison.table import (
     Gap,
     find_gaps,
@@ -189,7 +189,6 @@ def evaluate(
     selection: Selection = NOTHING_SELECTED,
 ) -> Comparison:
     """What `compare` computes, without writing anything."""
-    records, selection = of_present_choice(records, selection)
     runs = run_table(records, by)
     refuse_sealed(records, metric)
     fact = metrics.check(metric, metric_tags(runs), by)

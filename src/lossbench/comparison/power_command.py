@@ -129,10 +129,11 @@ def _from_pilot(settings: dict[str, str | None], numbers: dict[str, float | None
     from lossbench.comparison.command import declared
     from lossbench.comparison.posthoc import split_baseline, with_posthoc
     from lossbench.comparison.sealing import refuse_sealed
-    from lossbench.records import chosen_study, read_study
+    from lossbench.comparison.selection import selected_runs
+    from lossbench.records import chosen_study
 
     study = chosen_study(Path(settings["runs_dir"] or "runs"), settings["study"], "power")
-    records = read_study(study)
+    records, _ = selected_runs(study)
     found = declared(records)
     own = found.metric or metrics.PRIMARY
     metric = settings["metric"] or own

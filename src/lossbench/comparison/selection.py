@@ -10,13 +10,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lossbench.comparison import formats
-from lossbench.comparison.posthoc import Derived, split_baseline
+from lossbench.comparison.posthoc import Derived
 from lossbench.comparison.sealing import sealing
 from lossbench.comparison.tables import Sheet
 from lossbench.comparison.tuning import FILE, PAIRED, TUNED, Tuning, read_tuning
 from lossbench.errors import InputError
-from lossbench.records import DamagedRecordError, Opening, Record, read_openings, read_record
+from lossbench.records import (
+    DamagedRecordError,
+    Opening,
+    Record,
+    read_openings,
+    read_record,
+    read_study,
+)
+from lossbench.records.study import planned_runs
 from lossbench.settings import leaves
+from lossbench.sweeps.plan import quoted
 
 if TYPE_CHECKING:
     from lossbench.comparison.compare import Comparison
@@ -60,27 +69,49 @@ def read_selection(study: Path) -> Selection:
         return Selection(tuning, None, sealed)
 
 
-def of_present_choice(
-    records: Sequence[Record], selection: Selection
-) -> tuple[list[Record], Selection]:
-    """``records`` without the runs of former choices, and ``selection`` with their number.
+def selected_runs(study: Path) -> tuple[list[Record], Selection]:
+    """The records of ``study`` without the runs of former choices, and how the arms were chosen.
 
     A larger budget can choose anew. The runs of the former choice stay in the study: two tuned
-    forms of one arm would be two tries in the comparison, for an arm that has won twice.
+    forms of one arm would be two tries in the comparison, for an arm that was chosen twice.
     """
-    kept = [record for record in records if not _former(record, selection.tuning)]
+    records, selection = read_study(study), read_selection(study)
+
+    def former(record: Record) -> bool:
+        chosen = _chosen(record.arm, selection.tuning)
+        return chosen is not None and _differ(dict(leaves(record.config())), chosen)
+
+    kept = [record for record in records if not former(record)]
     return kept, replace(selection, former=len(records) - len(kept))
 
 
-def _former(record: Record, tuning: Tuning) -> bool:
-    arm, _ = split_baseline(record.arm)
+def planned_runs_of(study: Path, tuning: Tuning) -> list[str]:
+    """The folders that sweeps of ``study`` planned, but for those of former choices."""
+
+    def former(entry: Mapping[str, Any]) -> bool:
+        chosen = _chosen(str(entry.get("arm")), tuning)
+        own = dict(str(text).partition("=")[::2] for text in entry.get("overrides", ()))
+        written = {path: quoted(value) for path, value in (chosen or {}).items()}
+        return chosen is not None and _differ(own, written)
+
+    return [name for name, entry in planned_runs(study).items() if not former(entry)]
+
+
+def _chosen(arm: str, tuning: Tuning) -> dict[str, Any] | None:
+    """What was chosen for the tuned form ``arm``, nothing if the defaults have won by now.
+
+    None if ``arm`` is no tuned form.
+    """
     entry = tuning.arms.get(arm.removesuffix(TUNED))
     if entry is None or not arm.endswith(TUNED):
-        return False
-    if entry.tuned_arm != arm or entry.chosen is None:  # the defaults have won by now
-        return True
-    own = dict(leaves(record.config()))
-    return any(own.get(path, value) != value for path, value in entry.chosen.parameters.items())
+        return None
+    if entry.tuned_arm != arm or entry.chosen is None:
+        return {}
+    return entry.chosen.parameters
+
+
+def _differ(own: Mapping[str, Any], chosen: Mapping[str, Any]) -> bool:
+    return not chosen or any(own.get(path, value) != value for path, value in chosen.items())
 
 
 def _trials(place: Path, tuning: Tuning) -> tuple[datetime | None, bool]:

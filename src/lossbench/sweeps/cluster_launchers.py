@@ -229,6 +229,9 @@ class RayLauncher(ClusterLauncher):
         # GPU has the variable that hides them emptied, of which Ray warns
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+        if self.settings["init"].get("address") == "local":
+            # so Ray calls a cluster beyond this machine; without it, it listens on 127.0.0.1 alone
+            os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
         self.ray = import_module("ray")
         try:
             self.ray.init(**self.settings["init"])

@@ -62,7 +62,7 @@ def split_overrides(overrides: Sequence[Override]) -> tuple[dict[str, str], Valu
         swept.pop(key, None)
         if not override.is_sweep_override():
             fixed[key] = override.get_value_element_as_str()
-        elif key.lstrip("+") in SWEEP_KEYS:
+        elif key.lstrip("+") in (*SWEEP_KEYS, "study", "runs_dir"):
             raise InputError(f"{override.input_line} names several values; {key} has one")
         elif override.is_discrete_sweep():
             swept[key] = list(map(str, override.sweep_string_iterator()))

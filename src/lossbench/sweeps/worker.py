@@ -11,7 +11,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from lossbench.config import Run
-from lossbench.errors import InputError, machine_fault
+from lossbench.errors import CodeError, InputError, machine_fault
 
 SHOWN = ("train/running/objective", "val/cls/balanced_accuracy")
 
@@ -65,9 +65,10 @@ def execute_reported(run: Run, progress: Any = None) -> dict[str, Any]:
     from lossbench.training.run import execute, one_line
 
     def ended(error: Exception) -> Outcome | None:
-        for state, kind in {"locked": LockedError, "refused": InputError}.items():
-            if isinstance(error, kind):
-                return Outcome(state, run.folder, str(error))
+        if isinstance(error, LockedError):
+            return Outcome("locked", run.folder, str(error))
+        if isinstance(error, InputError) and not isinstance(error, CodeError):
+            return Outcome("refused", run.folder, str(error))
         reason = str(error) if isinstance(error, LostLockError) else machine_fault(error)
         return None if reason is None else Outcome("interrupted", run.folder, reason)
 

@@ -69,7 +69,7 @@ def execute(run: Run, progress: Progress | None = None) -> Outcome:
             return ended
         files.remove_leftovers(run.folder)
         before = run_state(run.folder).record
-        if before is not None and before.status != "running":  # repeated; a running one resumes
+        if before is not None and not goes_on(run, before):
             # a kill in between finds no ruin, and no checkpoint that would pass for a new one
             (run.folder / CHECKPOINT).unlink(missing_ok=True)
             replace(before, status="running").write(run.folder)
@@ -246,6 +246,15 @@ class Training:
         recorder.write_final(metrics, arrays)
         recorder.close(success=True)
         return metrics
+
+
+def goes_on(run: Run, before: Record) -> bool:
+    """Whether ``run`` resumes where it stopped: not if it had ended, by itself, or is repeated.
+
+    One that failed because its process was killed again and again has done nothing wrong so far.
+    """
+    killed = before.status == "failed" and not (run.folder / TRACEBACK).exists()
+    return before.status == "running" or (killed and not run.config["rerun"])
 
 
 def kept_sealed(run: Run) -> Run:

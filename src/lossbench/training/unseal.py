@@ -29,7 +29,6 @@ from lossbench.records import (
 )
 from lossbench.records.record import ARRAYS, LOCK, TENSORBOARD
 from lossbench.records.sealing import add_opening
-from lossbench.records.study import planned_folders
 from lossbench.training.rescore import final_loss
 
 if TYPE_CHECKING:
@@ -80,7 +79,10 @@ def _unseal(study: Path, allow: Sequence[str], *, partial: bool) -> int:
     if not sealed:
         print(f"{study.name}: no finished run is sealed; nothing to open")
         return 0
-    unfinished = unfinished_runs(study, records)
+    from lossbench.comparison.selection import planned_runs_of, selected_runs
+
+    selected, selection = selected_runs(study)
+    unfinished = unfinished_runs(planned_runs_of(study, selection.tuning), selected)
     if unfinished and not partial:
         plural, more = "s" * (len(unfinished) > 1), ", ..." * (len(unfinished) > 3)
         raise InputError(
@@ -98,7 +100,7 @@ def _unseal(study: Path, allow: Sequence[str], *, partial: bool) -> int:
         for record in sealed:  # a loss that cannot be made would open nothing: refused before
             final_loss(record.config(), record.class_counts, allow)
         made_with = {"git": git_commit(), "lossbench": versions()["lossbench"]}
-        add_opening(study, opening_of(records, study, runs, unfinished, made_with))
+        add_opening(study, opening_of(selected, study, runs, unfinished, made_with))
     failures = 0
     for record in sealed:
         try:
@@ -110,10 +112,10 @@ def _unseal(study: Path, allow: Sequence[str], *, partial: bool) -> int:
     return 1 if failures else 0
 
 
-def unfinished_runs(study: Path, records: list[Record]) -> list[str]:
-    """The folders of the planned and the recorded runs that have neither ended nor failed."""
+def unfinished_runs(planned: Sequence[str], records: Sequence[Record]) -> list[str]:
+    """The folders of the ``planned`` and the recorded runs that have neither ended nor failed."""
     ended = {record.folder.name for record in records if record.status != "running"}
-    known = dict.fromkeys([*planned_folders(study), *(record.folder.name for record in records)])
+    known = dict.fromkeys([*planned, *(record.folder.name for record in records)])
     return [name for name in known if name not in ended]
 
 

@@ -9,24 +9,29 @@ from pathlib import Path
 from typing import Any
 
 from lossbench.comparison.metrics import facts
+from lossbench.config import Config, Run
 from lossbench.errors import InputError
 from lossbench.records import files
 from lossbench.tuning.command import Settings
 from lossbench.tuning.search import Trial, TunedArm
 
 RESULT = "tuning.json"
-SAME = ("objective", "validation_prior", "sampler", "budget", "study_seed", "trial_seeds")
+TERMS = ("cell", "objective", "validation_prior", "sampler", "study_seed", "trial_seeds")
+"""On what an arm was tuned, which a study does not change once it has seen a result."""
+
+SAME = (*TERMS, "budget")
 """What all arms of a study's tuning have in common."""
 
 Found = Mapping[str, Sequence[Trial]]
 Chosen = Mapping[str, Trial | None]
 
 
-def conditions(settings: Settings, prior: str) -> dict[str, Any]:
-    """The head of tuning.json."""
+def conditions(settings: Settings, config: Config) -> dict[str, Any]:
+    """The head of tuning.json; ``config`` is that of any arm."""
     return {
+        "cell": Run(config).cell,
         "objective": settings.objective,
-        "validation_prior": prior,
+        "validation_prior": prior(config),
         "higher_is_better": facts(settings.objective).higher_is_better,
         "sampler": settings.sampler,
         "budget": settings.budget,
@@ -36,8 +41,14 @@ def conditions(settings: Settings, prior: str) -> dict[str, Any]:
     }
 
 
+def prior(config: Config) -> str:
+    """The class prior of the validation set: balanced, or training (where that is balanced too)."""
+    untouched = config["imbalance"].get("name") == "none"
+    return "training" if untouched else str(config["data"]["validation_prior"])
+
+
 def as_json(
-    arms: Sequence[TunedArm], found: Found, chosen: Chosen, settings: Settings, prior: str
+    arms: Sequence[TunedArm], found: Found, chosen: Chosen, settings: Settings
 ) -> dict[str, Any]:
     """The content of tuning.json, without the arms that an earlier command tuned."""
     entries = {}
@@ -57,7 +68,12 @@ def as_json(
             "tuned_arm": f"{arm.label} (tuned)" if tuned else arm.label,
         }
     written = datetime.now(UTC).isoformat(timespec="seconds")
-    return {"schema": 1, "written": written, **conditions(settings, prior), "arms": entries}
+    return {
+        "schema": 1,
+        "written": written,
+        **conditions(settings, arms[0].config),
+        "arms": entries,
+    }
 
 
 def others(folder: Path, arms: Sequence[TunedArm]) -> dict[str, Any]:
@@ -82,24 +98,31 @@ def read_result(folder: Path) -> dict[str, Any]:
         ) from error
 
 
-def check_others(folder: Path, arms: Sequence[TunedArm], settings: Settings, prior: str) -> None:
-    """Refuse to tune arms of one study on different terms, or to hide trials that were made."""
-    for label, entry in read_result(folder)["arms"].items():
+def check_terms(folder: Path, arms: Sequence[TunedArm], settings: Settings) -> None:
+    """Refuse to tune on other terms than before, or to hide trials that were made."""
+    content, now = read_result(folder), conditions(settings, arms[0].config)
+    spaces = {arm.label: {path: entry.plain() for path, entry in arm.space.items()} for arm in arms}
+    for label, entry in content["arms"].items():
+        own = label in spaces
         made = len(entry["trials"])
-        if made > settings.budget and label in {arm.label for arm in arms}:
+        if own and made > settings.budget:
             raise InputError(
                 f"budget={settings.budget} is not allowed: {label} of this study has had {made} "
                 f"trials, of which none may be left out; budget={made} or more, or another "
                 "study=NAME"
             )
-    before, now = others(folder, arms), conditions(settings, prior)
-    names = ", ".join(before["arms"])
-    for key in SAME if names else ():
-        if before.get(key) != now[key]:
+        if own and entry.get("space") != spaces[label]:
             raise InputError(
-                f"{names} of this study were tuned with {key}={before.get(key)}, not {now[key]}; "
-                "name all of them in arms=, or choose another study=NAME"
+                f"{label} of this study was tuned with another search space; choose another "
+                "study=NAME"
             )
+        for key in TERMS if own else SAME:
+            if key in content and content[key] != now[key]:
+                way = "choose" if own else "name all of them in arms=, or choose"
+                raise InputError(
+                    f"{label} of this study was tuned with {key}={content[key]}, not {now[key]}; "
+                    f"{way} another study=NAME"
+                )
 
 
 def write_result(folder: Path, result: Mapping[str, Any], arms: Sequence[TunedArm]) -> None:

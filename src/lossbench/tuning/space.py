@@ -85,9 +85,9 @@ def space_of(loss: str, optimizer: str, config: Config, own: Path | None) -> Spa
 
 
 def find(*names: str, own: Path | None) -> Path | None:
-    """The file of the space called ``names``, shipped or in the ``own`` folder, if there is one."""
+    """The file of the space called ``names``: in the ``own`` folder, else shipped, else None."""
     name = "/".join(("search", *names)) + ".yaml"
-    places = [folder("configs"), *([own] if own else [])]
+    places = [*([own] if own else []), folder("configs")]
     return next((place / name for place in places if (place / name).is_file()), None)
 
 

@@ -34,7 +34,7 @@ from lossbench.sweeps.sweeper import (
 )
 from lossbench.tuning import tuned_config
 from lossbench.tuning.command import Settings
-from lossbench.tuning.result import as_json, check_others, print_result, write_result
+from lossbench.tuning.result import as_json, check_terms, print_result, prior, write_result
 from lossbench.tuning.search import FOLDER, Trial, TunedArm, best, choose_arms, judged, trial_of
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ class TuneSweeper(LossbenchSweeper):
             raise InputError(f"the tuning cannot be composed: {error}") from error
         check_validation(arms, self.settings.objective)
         folder = Path(arms[0].config["runs_dir"]) / Run(arms[0].config).study / FOLDER
-        check_others(folder, arms, self.settings, prior(arms[0].config))
+        check_terms(folder, arms, self.settings)
         check_place(folder)
         storage = database(self.settings.storage) if self.settings.storage else None
         check_writable(folder)
@@ -104,7 +104,7 @@ class TuneSweeper(LossbenchSweeper):
         settings, seeds = self.settings, self.settings.final_seeds
         direction = facts(settings.objective).higher_is_better
         chosen = {arm.name: best(found[arm.name], direction) for arm in arms}
-        result = as_json(arms, found, chosen, settings, prior(arms[0].config))
+        result = as_json(arms, found, chosen, settings)
         write_result(folder, result, arms)
         for arm in arms:
             tuned_config.write(folder, arm, chosen[arm.name], result)
@@ -242,11 +242,6 @@ def check_validation(arms: list[TunedArm], objective: str) -> None:
             allowed = [f"val/recall/{name}" for name in prepared.class_names]
             if objective not in allowed:
                 raise unknown("objective", objective, allowed)
-
-
-def prior(config: Config) -> str:
-    """The class prior of the validation set: balanced or training."""
-    return config["data"]["validation_prior"]
 
 
 def setup(arm: TunedArm, settings: Settings) -> dict[str, Any]:

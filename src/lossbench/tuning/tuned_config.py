@@ -62,7 +62,7 @@ def register(arguments: list[str], own: Path | None) -> None:
     """Make the file that ``+tuned=STUDY/ARM`` names a choice of Hydra's group `tuned`.
 
     It is looked for in configs/, in the ``own`` folder, and in the study. Raises `InputError` for
-    a name that none of them has, and for another loss than the one it holds values for.
+    a name that none of them has, and for another loss or optimiser than it holds values for.
     """
     given = dict(argument.partition("=")[::2] for argument in arguments)
     name = given.get("+tuned", given.get("tuned"))
@@ -83,12 +83,14 @@ def register(arguments: list[str], own: Path | None) -> None:
     if name not in kept | shipped:
         raise unknown("tuned config", name, kept | shipped)
     content = load(shipped.get(name) or kept[name])
-    loss = next(entry["override /loss"] for entry in content["defaults"])
-    if given.get("loss", loss) != loss:
-        raise InputError(
-            f"+tuned={name} holds values for loss={loss}, not for loss={given['loss']}; "
-            "leave out one of the two"
-        )
+    for entry in content["defaults"][:-1]:
+        ((group, own),) = entry.items()
+        key = group.removeprefix("override /")
+        if given.get(key, own) != own and key in ("loss", "optimizer"):
+            raise InputError(
+                f"+tuned={name} holds values for {key}={own}, not for {key}={given[key]}; "
+                "leave out one of the two"
+            )
     if name not in shipped:
         _store(name, content)
 
