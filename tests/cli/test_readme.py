@@ -60,6 +60,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return where
 
 
+@pytest.mark.slow
 def test_every_command_of_the_readme_runs(place: Path) -> None:
     shown = [command for command in commands() if command[0] != "lossbench"]
     assert shown == [["bash", "scripts/demo.sh"], ["bash", "scripts/test.sh"]]  # .ci/run runs both
@@ -74,6 +75,7 @@ def test_every_command_of_the_readme_runs(place: Path) -> None:
         assert (place / "runs" / "mine" / "comparison" / name).stat().st_size > 500
 
 
+@pytest.mark.slow
 def test_arms_with_different_heads_are_paired(place: Path) -> None:
     results = (place / "runs" / "heads" / "comparison" / "results.md").read_text()
     assert results.count("subset, init, batches") >= 2
@@ -98,6 +100,7 @@ def test_the_training_loop_of_the_readme_runs() -> None:
     torch.testing.assert_close(names["deployed"], lengths * names["cosines"])
 
 
+@pytest.mark.slow
 def test_parts_of_ones_own_are_used(place: Path) -> None:
     records = read_study(place / "runs" / "own")
     assert {(record.arm, record.model) for record in records} == {
@@ -124,6 +127,7 @@ def test_losses_of_the_readme_are_in_the_catalogue() -> None:
             assert set(names.split(",")) <= known
 
 
+@pytest.mark.slow
 def test_board_shows_the_runs_on_this_machine_only(place: Path) -> None:
     board = subprocess.Popen(
         [sys.executable, "-m", "lossbench", "board", "port=0"],

@@ -151,6 +151,7 @@ def test_the_run_of_a_killed_worker_goes_on_as_if_undisturbed(
     assert mine == {identity: theirs[identity] for identity in mine}
 
 
+@pytest.mark.slow
 def test_a_run_that_kills_its_workers_fails_and_the_others_are_trained(tmp_path: Path) -> None:
     own = tmp_path / "own"
     (own / "experiments").mkdir(parents=True)
@@ -236,6 +237,7 @@ def test_sigterm_stops_a_single_run_which_can_go_on(tmp_path: Path) -> None:
     assert "continues after epoch" in said
 
 
+@pytest.mark.slow
 def test_killing_the_whole_sweep_loses_nothing(undisturbed: Path, tmp_path: Path) -> None:
     study = tmp_path / "runs" / "s"
     for kills in range(2):

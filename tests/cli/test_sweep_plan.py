@@ -78,6 +78,7 @@ def test_a_study_is_planned_trained_extended_and_compared(tmp_path: Path) -> Non
     assert len(used) == 8
 
 
+@pytest.mark.slow
 def test_what_was_planned_and_given_up_is_told_and_can_be_forgotten() -> None:
     mistyped = ("sweep", *TINY, "optimizer.lr=1e30", "seeds=4", "on_error=stop")
     code, _, err = lossbench(*mistyped)

@@ -7,6 +7,7 @@ import signal
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from lossbench.records import RunLock, read_study
@@ -21,6 +22,7 @@ from tests.cli.test_sweep_command import (
 RUN = ("train", "data=digits", "trainer.max_epochs=25", "study=s")
 
 
+@pytest.mark.slow
 def test_interrupted_killed_and_started_again_it_ends_like_an_undisturbed_run(
     tmp_path: Path,
 ) -> None:

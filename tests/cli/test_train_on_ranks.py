@@ -42,6 +42,7 @@ def in_session(session: int) -> set[int]:
     return found
 
 
+@pytest.mark.slow
 def test_a_sweep_on_two_ranks_finds_what_one_process_finds(tmp_path: Path) -> None:
     shared = ("data.batch_size=50", "trainer.max_epochs=2")  # of 486 images: the last one has 36
     code, said = run_command(

@@ -135,6 +135,7 @@ def test_a_larger_budget_extends_and_repeats_nothing(
     assert (tmp_path / "runs/s/tuning/tuning.json").read_bytes() == found
 
 
+@pytest.mark.slow
 def test_a_kill_in_the_middle_changes_nothing(
     undisturbed: tuple[Path, str], tmp_path: Path
 ) -> None:
@@ -157,6 +158,7 @@ def test_a_kill_in_the_middle_changes_nothing(
     assert len(after) == 6
 
 
+@pytest.mark.slow
 def test_an_experiment_with_own_parts_failing_trials_and_a_database(tmp_path: Path) -> None:
     own = tmp_path / "own"
     for name, text in {

@@ -29,6 +29,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return site
 
 
+@pytest.mark.slow
 def test_a_wheel_trains_and_sweeps_from_another_folder(installed: Path, tmp_path: Path) -> None:
     def run(*arguments: str) -> str:
         done = subprocess.run(
