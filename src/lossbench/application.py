@@ -174,6 +174,12 @@ def check_sweep_keys(command: str, arguments: list[str]) -> None:
             )
 
 
+def with_own_modules(arguments: list[str]) -> list[str]:
+    """``arguments`` without `--config-dir FOLDER`, whose modules can be imported from now on."""
+    own_config_folder(arguments)
+    return without_config_dir(arguments)
+
+
 def without_config_dir(arguments: list[str]) -> list[str]:
     """``arguments`` without `--config-dir FOLDER`."""
     kept, rest = [], iter(arguments)

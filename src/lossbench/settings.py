@@ -22,7 +22,7 @@ SETTINGS = {
         Parameter(name="study", kind="text", optional=True),
         Parameter(name="arm", kind="text", optional=True),
         Parameter(name="runs_dir", kind="text"),
-        Parameter(name="seeds", kind="integer", minimum=1, optional=True),
+        Parameter(name="seeds", kind="integer", minimum=1, maximum=10_000, optional=True),
         Parameter(name="workers", kind="integer", minimum=1, optional=True),
         Parameter(name="runs_per_gpu", kind="integer", minimum=1),
         Parameter(name="test", kind="choice", choices=("sealed",), optional=True),

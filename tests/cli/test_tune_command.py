@@ -230,6 +230,20 @@ REFUSED = {
 }
 
 
+def test_arms_whose_values_would_have_one_name_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "experiments").mkdir()
+    (tmp_path / "experiments" / "twins.yaml").write_text(
+        "arms:\n  f a: {loss: focal}\n  f-a: {loss: cross_entropy}\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    assert main(["tune", "--config-dir", ".", "experiment=twins", "data=digits"]) == 2
+    assert "'f a' and 'f-a' would both be called f-a" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["experiments"]
+
+
 @pytest.mark.parametrize("arguments", REFUSED)
 def test_bad_input_is_one_line_and_nothing_is_written(
     arguments: str,

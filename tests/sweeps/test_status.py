@@ -98,6 +98,22 @@ def test_a_study_that_must_not_be_read_is_named(
     assert f"lossbench: {record} may not be read or written" in capsys.readouterr().err
 
 
+def test_a_study_that_is_being_tuned_is_shown_by_its_trials(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study_of_each_state(tmp_path / "s" / "tuning")
+    assert main(["status", f"runs_dir={tmp_path}"]) == 0
+    trials = "trials of tuning: 2 done, 1 failed, 1 running, 1 interrupted, 1 missing, 50 s left"
+    assert capsys.readouterr().out == f"{'s':30} {trials}\n"
+    assert main(["status", f"runs_dir={tmp_path}", "study=s"]) == 0
+    said = capsys.readouterr().out
+    assert f"s: {trials}\n" in said
+    assert "running      tuning/running: process 4711 on node17, epoch 2 of 6" in said
+    write_run(tmp_path / "s" / "winner")
+    assert main(["status", f"runs_dir={tmp_path}"]) == 0
+    assert f"1 done; {trials}\n" in capsys.readouterr().out
+
+
 def test_a_holder_that_vanished_is_shown_as_interrupted_and_one_of_this_host_as_running(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

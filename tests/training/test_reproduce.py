@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -55,6 +56,33 @@ def reproduce(capfd: pytest.CaptureFixture, *arguments: object) -> tuple[int, st
     code = main(["reproduce", *map(str, arguments)])
     captured = capfd.readouterr()
     return code, captured.out if code < 2 else captured.err
+
+
+def test_a_run_with_a_loss_of_ones_own_and_a_parameter_in_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd
+) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "loss_of_mine.py").write_text(
+        "from torch.nn.functional import cross_entropy\n"
+        "class Mine:\n    def __init__(self, factor):\n        self.factor = factor\n"
+        "    def __call__(self, logits, target):\n"
+        "        return self.factor * cross_entropy(logits, target)\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    mine = ("--config-dir", "mine", "allow=[loss_of_mine]")
+    custom = ("loss=custom", "loss._target_=loss_of_mine.Mine", "+loss.factor=2")
+    assert main(["train", "data=digits", "trainer.max_epochs=1", "study=s", *custom, *mine]) == 0
+    capfd.readouterr()
+    folder = folder_of(tmp_path)
+    assert "=" in folder.name
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if "mine" not in path])
+    sys.modules.pop("loss_of_mine", None)
+    code, said = reproduce(capfd, folder, "allow=[loss_of_mine]")
+    assert (code, "cannot be imported" in said) == (2, True)
+    code, said = reproduce(capfd, folder, *mine)
+    assert code == 0, said
+    assert said.startswith("reproduced bit for bit")
 
 
 def test_the_same_machine_gives_the_same_run_and_a_tampered_metric_shows(

@@ -109,7 +109,7 @@ def _compared(study: Path, settings: dict[str, str | None], margin: float | None
         _check_declared(found, records, by)
     if margin is None and metric == own:  # a margin is in the unit of the metric it is declared for
         margin = found.margin
-    baseline = settings["baseline"] or found.baseline
+    baseline = (settings["baseline"] or found.baseline).strip('"')  # as other keys are quoted
     arm, its_own = split_baseline(baseline)
     methods = chosen(settings["posthoc"], found.posthoc) + its_own
     records = with_posthoc(records, list(dict.fromkeys(methods)), arm)

@@ -246,11 +246,9 @@ def known_baseline(baseline: str, done: pd.DataFrame) -> str:
     if len(with_loss) == 1:
         return with_loss.pop()
     quoted = [f'"{label}"' for label in labels]
-    raise unknown(
-        "baseline among finished runs",
-        baseline,
-        quoted if any("," in q for q in quoted) else labels,
-    )
+    names = quoted if any("," in q for q in quoted) else labels
+    problem = unknown("baseline among finished runs", baseline, names)
+    raise InputError(f"{problem}; say which one with baseline=NAME")
 
 
 def _rank(

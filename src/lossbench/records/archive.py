@@ -93,7 +93,7 @@ def import_command(arguments: list[str]) -> int:
     """`lossbench import FILE.zip [study=NEWNAME] [runs_dir=]`."""
     from lossbench.records.unpacking import import_study
 
-    if not arguments or "=" in arguments[0]:
+    if not arguments or ("=" in arguments[0] and not Path(arguments[0]).exists()):
         raise InputError("say which file to import, as in lossbench import FILE.zip")
     keys = {"study": None, "runs_dir": "runs"}
     settings = read_settings(arguments[1:], keys, "import")

@@ -24,6 +24,7 @@ PLAN, PLAN_LOCK = "plan.json", "plan.lock"
 PLAN_SCHEMA = 2  # 1 held the newest sweep only; it is read alike
 PLAN_WAIT_SECONDS = EXPIRES_SECONDS + 30  # by then the lock of a vanished host is nobody's
 ASIDE = "damaged"
+TRIALS = "tuning"  # in it the trials of a study's search are a study of their own
 
 
 @dataclass(frozen=True)
@@ -167,11 +168,12 @@ def _alone(path: Path) -> Iterator[None]:
 
 
 def studies(runs_dir: Path) -> list[Path]:
-    """The study folders below ``runs_dir``: those with a plan or a record."""
+    """The study folders below ``runs_dir``: those with a plan, a record, or trials of a search."""
     if not runs_dir.is_dir():
         return []
     return sorted(
         path
         for path in runs_dir.iterdir()
-        if path.is_dir() and ((path / PLAN).is_file() or run_folders(path))
+        if path.is_dir()
+        and ((path / PLAN).is_file() or (path / TRIALS / PLAN).is_file() or run_folders(path))
     )

@@ -105,7 +105,9 @@ def import_study(file: Path, study: str | None, runs_dir: Path) -> Imported:
             try:
                 os.rename(folder, runs_dir / name)
             except OSError as error:
-                raise _taken(runs_dir, name) from error
+                if os.path.lexists(runs_dir / name):
+                    raise _taken(runs_dir, name) from error
+                raise
     return replace(found, study=name)
 
 
@@ -140,7 +142,7 @@ def _manifest(archive: zipfile.ZipFile) -> dict[str, Any]:
         )
     except (KeyError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(
-            f"{archive.filename} has no manifest of a study ({error}); lossbench export writes one"
+            f"{archive.filename} is incomplete, or not what lossbench export writes ({error})"
         ) from error
     if schema != SCHEMA:
         raise InputError(f"{archive.filename} has schema {schema!r}; this lossbench reads {SCHEMA}")

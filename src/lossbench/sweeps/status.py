@@ -15,7 +15,7 @@ from lossbench.arguments import read_settings
 from lossbench.errors import unknown
 from lossbench.records import RunState, run_folders, run_state, sealed_runs, studies
 from lossbench.records.record import finished_epochs
-from lossbench.records.study import planned_folders
+from lossbench.records.study import TRIALS, planned_folders
 from lossbench.sweeps.estimate import duration
 
 STATES = ("done", "failed", "running", "interrupted", "missing")
@@ -35,7 +35,7 @@ def status_command(arguments: list[str]) -> int:
         print(f"no studies in {runs_dir}; `lossbench train` or `lossbench sweep` makes one")
     else:
         for path in found:
-            print(f"{path.name:30} {summary(study_states(path))}")
+            print(f"{path.name:30} {summary(study_states(path), path)}")
     return 0
 
 
@@ -45,18 +45,22 @@ def study_states(study: Path) -> dict[str, RunState]:
     return {name: run_state(study / name) for name in names}
 
 
-def summary(states: dict[str, RunState]) -> str:
+def summary(states: dict[str, RunState], study: Path) -> str:
     """How many runs are in which state, and the time left, as in ``3 done, 1 running, 2:10 left``.
 
+    Of a ``study`` that is being tuned, or was, the trials are told as well.
     The time is told while runs are running of which at least one has finished an epoch; for those
     that wait, once a run is done. A rough one: it takes the runs to be alike.
     """
     numbers = Counter(state.state for state in states.values())
     words = [f"{numbers[name]} {name}" for name in STATES if numbers[name]]
     left = time_left(states.values())
-    told = ", ".join(words if left is None else [*words, f"{duration(left)} left"])
-    sealed = len(sealed_runs(state.record for state in states.values() if state.record))
-    return f"{told}; test is sealed in {sealed}" if sealed else told
+    told = [", ".join(words if left is None else [*words, f"{duration(left)} left"])]
+    if sealed := len(sealed_runs(state.record for state in states.values() if state.record)):
+        told.append(f"test is sealed in {sealed}")
+    if trials := study_states(study / TRIALS):
+        told.append(f"trials of tuning: {summary(trials, study / TRIALS)}")
+    return "; ".join(filter(None, told))
 
 
 def time_left(states: Collection[RunState]) -> float | None:
@@ -87,7 +91,8 @@ def run_left(holder: Mapping[str, Any]) -> float | None:
 def print_study(study: Path) -> None:
     """A summary line, then a line for every run that is not done."""
     states = study_states(study)
-    print(f"{study.name}: {summary(states)}")
+    print(f"{study.name}: {summary(states, study)}")
+    states |= {f"{TRIALS}/{name}": state for name, state in study_states(study / TRIALS).items()}
     for name, state in states.items():
         if state.state != "done":
             print(f"  {state.state:12} {name}{detail(study / name, state)}")

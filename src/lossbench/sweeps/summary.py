@@ -92,8 +92,17 @@ def print_summary(planned: Sequence[Planned], outcomes: Sequence[Mapping[str, An
         for note in seal_notes(now):
             say(f"  {note}")
         on, metric = (" on validation", " metric=val/cls/balanced_accuracy") if sealed else ("", "")
-        say(f"compare them{on} with: lossbench compare study={run.study}{place}{metric}")
+        told = f"compare them{on} with: lossbench compare study={run.study}{place}{metric}"
+        say(f"{told}{baseline_words(planned)}")
     return len(failures) + unfinished
+
+
+def baseline_words(planned: Sequence[Planned]) -> str:
+    """``baseline=ARM``, where the arms are not compared with the one that the config names."""
+    runs = [entry.run for entry in planned]
+    known = {name for run in runs for name in (run.arm, run.loss)}
+    named = runs[0].config.get("baseline") or "cross_entropy"
+    return "" if named.partition(" + ")[0] in known else f' baseline="{runs[0].arm}"'
 
 
 def say(line: str) -> None:

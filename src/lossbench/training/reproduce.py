@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from lossbench.application import with_own_modules
 from lossbench.arguments import modules, read_settings
 from lossbench.config import Config, Run
 from lossbench.errors import InputError
@@ -34,13 +35,14 @@ ANEW = (
 
 
 def reproduce_command(arguments: list[str]) -> int:
-    """`lossbench reproduce RUN_FOLDER [runs_dir=] [allow=[..]] [data.archive= ...]`.
+    """`lossbench reproduce RUN_FOLDER [runs_dir=] [allow=[..]] [--config-dir=] [data.archive=]`.
 
     Returns 0 if the run is reproduced, bit for bit or up to what other seeds would change, else 1.
     """
     from rich.console import Console
 
-    if not arguments or "=" in arguments[0]:
+    arguments = with_own_modules(arguments)
+    if not arguments or ("=" in arguments[0] and not Path(arguments[0]).exists()):
         raise InputError("say which run, as in lossbench reproduce runs/STUDY/RUN_FOLDER")
     keys = {"runs_dir": "reproduced", "allow": None, **dict.fromkeys(ANEW)}
     settings = read_settings(arguments[1:], keys, "reproduce")

@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lossbench.application import with_own_modules
 from lossbench.arguments import modules, read_settings
 from lossbench.errors import InputError
 from lossbench.records import (
@@ -41,9 +42,8 @@ def rescore_command(arguments: list[str]) -> int:
 
     A damaged run, such as one without outputs.npz, is named and moved aside, as by every command.
     """
-    settings = read_settings(
-        arguments, {"study": None, "runs_dir": "runs", "allow": None}, "rescore"
-    )
+    keys = {"study": None, "runs_dir": "runs", "allow": None}
+    settings = read_settings(with_own_modules(arguments), keys, "rescore")
     allow = modules(settings["allow"])
     study = chosen_study(Path(settings["runs_dir"] or "runs"), settings["study"], "rescore")
     states = {folder: run_state(folder).state for folder in run_folders(study)}

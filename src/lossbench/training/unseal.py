@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lossbench.application import with_own_modules
 from lossbench.arguments import modules, read_settings
 from lossbench.errors import InputError
 from lossbench.records import (
@@ -45,10 +46,10 @@ UNSEALED_EVENTS = ".unsealed"
 def unseal_command(arguments: list[str]) -> int:
     """Open every finished sealed run of a study; 1 if one of them could not be opened.
 
-    Takes study=NAME or NAME, runs_dir=, allow= for losses of one's own, and partial=true for a
-    study with unfinished runs.
+    Takes study=NAME or NAME, runs_dir=, allow= and --config-dir for losses of one's own, and
+    partial=true for a study with unfinished runs.
     """
-    named = [f"study={text}" if "=" not in text else text for text in arguments]
+    named = [f"study={text}" if "=" not in text else text for text in with_own_modules(arguments)]
     defaults = {"study": None, "runs_dir": "runs", "allow": None, "partial": "false"}
     settings = read_settings(named, defaults, "unseal")
     allow = modules(settings["allow"])

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any
 from lossbench.config import Config, Run
 from lossbench.errors import InputError, unknown
 from lossbench.losses.catalogue import LOSSES
-from lossbench.records.study import look
+from lossbench.records.study import TRIALS, look
 from lossbench.sweeps.plan import Planned, plan_run, quoted
 from lossbench.tuning.space import Space, space_of, value_at, with_values
 
 if TYPE_CHECKING:
     from lossbench.tuning.store import ArmStudy
 
-FOLDER = "tuning"
+FOLDER = TRIALS
 
 
 @dataclass(frozen=True)
@@ -101,6 +101,14 @@ def choose_arms(
         first = seen.setdefault(Run(arm.config).configuration, arm.name)
         if first != arm.name:
             raise InputError(f"the arms {first!r} and {arm.name!r} have the same config; leave one")
+    files: dict[str, str] = {}
+    for arm in arms:
+        first = files.setdefault(arm.file_name, arm.name)
+        if first != arm.name:
+            raise InputError(
+                f"the values of the arms {first!r} and {arm.name!r} would both be called "
+                f"{arm.file_name}; rename one"
+            )
     return arms
 
 
