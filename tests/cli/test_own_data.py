@@ -28,6 +28,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_a_sweep_trains_on_a_folder_of_images_with_processes_of_its_own(place: Path) -> None:
     code, said = run_command(
         *("sweep", *SMALL, *QUICK, "loss=cross_entropy,focal", "data.workers=2", "workers=1"),

@@ -205,6 +205,7 @@ def test_what_a_worker_refuses_is_said_and_not_recorded(tmp_path: Path) -> None:
     assert len(read_study(tmp_path / "runs/s")) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_sigterm_and_a_closed_terminal_stop_a_sweep_now(
     tmp_path: Path, number: signal.Signals
@@ -223,6 +224,7 @@ def test_sigterm_and_a_closed_terminal_stop_a_sweep_now(
     assert [record.status for record in read_study(study)] == ["running", "running"]
 
 
+@pytest.mark.slow
 def test_sigterm_stops_a_single_run_which_can_go_on(tmp_path: Path) -> None:
     study = tmp_path / "runs" / "s"
     process = command("train", *BASE, "trainer.max_epochs=3000", where=tmp_path)
@@ -314,6 +316,7 @@ def test_on_error_stop_finishes_the_running_ones_and_starts_no_further_run(tmp_p
     assert "1 trained, 0 from before, 1 failed, 2 not finished" in said
 
 
+@pytest.mark.slow
 def test_a_damaged_record_is_named_moved_aside_and_trained_again(
     undisturbed: Path, tmp_path: Path
 ) -> None:
@@ -333,6 +336,7 @@ def test_a_damaged_record_is_named_moved_aside_and_trained_again(
     assert results(study) == before
 
 
+@pytest.mark.slow
 def test_another_launcher_of_hydra_takes_the_runs(undisturbed: Path, tmp_path: Path) -> None:
     code, said = run_command(
         "sweep", *BASE, "loss=focal", "seed=0,1", "trainer.max_epochs=12", "hydra/launcher=basic",

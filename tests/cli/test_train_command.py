@@ -56,6 +56,7 @@ def test_interrupted_killed_and_started_again_it_ends_like_an_undisturbed_run(
     assert (code, "already done" in said) == (0, True)
 
 
+@pytest.mark.slow
 def test_a_run_that_another_process_writes_is_left_to_it(tmp_path: Path) -> None:
     assert run_command(*RUN, "trainer.max_epochs=1", where=tmp_path)[0] == 0
     (record,) = read_study(tmp_path / "runs" / "s")
@@ -68,6 +69,7 @@ def test_a_run_that_another_process_writes_is_left_to_it(tmp_path: Path) -> None
         assert "s: 1 running" in said
 
 
+@pytest.mark.slow
 def test_brackets_in_a_label_are_no_markup(tmp_path: Path) -> None:
     code, said = run_command(*RUN, "trainer.max_epochs=1", "arm='a[/b]'", where=tmp_path)
     assert code == 0, said
@@ -81,6 +83,7 @@ def test_a_run_that_diverges_names_loss_and_epoch(tmp_path: Path) -> None:
     assert "Traceback" not in said
 
 
+@pytest.mark.slow
 def test_multirun_is_the_sweep(tmp_path: Path) -> None:
     code, said = run_command(
         "train", "--multirun", "data=digits", "trainer.max_epochs=1", "seed=0,1", where=tmp_path
@@ -115,6 +118,7 @@ def test_help_says_what_the_loss_scale_does(tmp_path: Path) -> None:
         assert words in said
 
 
+@pytest.mark.slow
 def test_arms_with_and_without_a_matched_scale_are_compared(tmp_path: Path) -> None:
     """The constant and the gradient at the start are in the report, one of the files written."""
     code, said = run_command(

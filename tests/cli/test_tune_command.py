@@ -108,6 +108,7 @@ def test_the_winners_are_retrained_and_written_for_anyone(undisturbed: tuple[Pat
     assert "did you mean 's/focal'" in again
 
 
+@pytest.mark.slow
 def test_a_larger_budget_extends_and_repeats_nothing(
     undisturbed: tuple[Path, str], tmp_path: Path
 ) -> None:

@@ -195,7 +195,7 @@ def test_a_rank_that_cannot_be_built_is_named(make_run) -> None:
     model = "model._target_=tests.training.models.OnlyInTheFirstProcess"
     outcome = execute(make_run(model, TWO))
     assert str(outcome.reason).startswith(
-        "rank 1 of 2: InputError: model: tests.training.models.On"
+        "rank 1 of 2: CodeError: model: tests.training.models.Only"
     )
     assert "MemoryError: too many of them" in str(outcome.reason)
 
