@@ -22,7 +22,7 @@ from lossbench.sweeps.worker import work
 from lossbench.training.outcome import record_failure
 
 RETRY_LOCKED_SECONDS = 1.0
-STARTS = 3  # a worker that dies this often before it is ready will not start at all
+STARTS = 3  # so often, in a row, the workers of all places may die before one of them is ready
 
 Notice = Callable[[str, Run | None, Any], None]
 Slot = Mapping[str, str]
@@ -91,6 +91,7 @@ class Pool:
 
     def __init__(self, slots: Sequence[Slot], threads: int, notice: Notice) -> None:
         self._free = list(slots)[::-1]  # of which the last is given out next
+        self._places = len(slots)
         self.threads = threads
         self.notice = notice
         self.stop_asked = False
@@ -219,8 +220,11 @@ class Pool:
 
     def _not_started(self, why: str) -> None:
         self._stillborn += 1
-        if self._stillborn >= STARTS:
-            raise WorkerStartError(f"{STARTS} worker processes in a row did not start: {why}")
+        # when the server dies, so do all workers that are starting: that is one time, not several
+        if self._stillborn >= STARTS * self._places:
+            raise WorkerStartError(
+                f"{self._stillborn} worker processes in a row did not start: {why}"
+            )
 
     def _died(self, worker: Worker, run: Run, how: str) -> None:
         """Its run is interrupted and goes on elsewhere, unless it kills whoever takes it."""
