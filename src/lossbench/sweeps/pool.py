@@ -149,7 +149,7 @@ class Pool:
             self._waiting.appendleft((0.0, run))  # for the new worker, once it is ready
             try:
                 self._workers.append(Worker(self.threads, self._free[-1]))
-            except EOFError:  # the server was killed while it started
+            except (EOFError, ConnectionError):  # the server was killed, starting or just now
                 self._not_started("the server that they are forked from ended")
                 return
             self._free.pop()
