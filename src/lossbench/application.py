@@ -144,7 +144,8 @@ def check_options(command: str, arguments: list[str]) -> None:
     parser.error = refuse  # type: ignore[method-assign,assignment]
     if "--version" not in arguments:  # which would print and exit
         parser.parse_intermixed_args(arguments)
-    looks = [option for option in arguments if option in ("--cfg", "-c", "--info", "-i")]
+    options = [argument.partition("=")[0] for argument in arguments]
+    looks = [option for option in options if option in ("--cfg", "-c", "--info", "-i")]
     if looks and command != "train":
         raise InputError(f"{looks[0]} is for lossbench train; see lossbench sweep --plan")
     ours = {path.stem for path in (folder("configs") / "hydra" / "sweeper").glob("*.yaml")}

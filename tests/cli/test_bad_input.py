@@ -138,7 +138,7 @@ BAD = {
     "status study": ("status study=x", "unknown study in runs 'x'"),
     "board": ("board runs_dir=nowhere", "nowhere"),
     "board port": ("board port=http", "port=http"),
-    "a look at a sweep's config": ("sweep --cfg job seed=0", "--cfg is for lossbench train"),
+    "a look at a sweep's config": ("sweep --cfg=job seed=0", "--cfg is for lossbench train"),
     "too many seeds": ("sweep data=digits seeds=1000000000", "seeds=1000000000 is not allowed"),
     "several studies": ("sweep data=digits seed=0 study=a,b", "study has one"),
 }

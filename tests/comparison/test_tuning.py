@@ -15,7 +15,7 @@ from scipy import stats
 from lossbench.cli import main
 from lossbench.comparison.aggregate import context_data
 from lossbench.comparison.compare import Comparison, evaluate
-from lossbench.comparison.selection import planned_runs_of, selected_runs, selection_sheet
+from lossbench.comparison.selection import selected_folders, selected_runs, selection_sheet
 from lossbench.comparison.tables import Sheet
 from lossbench.comparison.tuning import best_so_far, expected_best, read_tuning
 from lossbench.comparison.tuning_effect import tuning_sheets
@@ -209,7 +209,7 @@ def test_runs_of_a_choice_that_a_larger_budget_changed_are_left_out(
     ]
     (folder / "plan.json").write_text(json.dumps({"runs": [*plan, {"folder": "x", "arm": "x"}]}))
     expected_plan = ["x"] if defaults_won else ["now", "x"]
-    assert planned_runs_of(folder, found.tuning) == expected_plan
+    assert selected_folders(folder, found.tuning) == expected_plan
     audit = {row[0]: row[1] for row in selection_sheet(found, range(4)).rows}
     number = 8 if defaults_won else 4
     assert audit["runs left out"].startswith(f"{number}: ")

@@ -26,6 +26,12 @@ def test_what_tune_writes_is_a_choice(tmp_path: Path) -> None:
     assert compose(["+tuned=s/focal", f"runs_dir={tmp_path}"])["loss"]["gamma"] == 1.5
 
 
+def test_another_optimiser_is_refused_wherever_the_file_names_its_own(tmp_path: Path) -> None:
+    registered(tmp_path, FOCAL.replace("- _self_", "- _self_\n- override /optimizer: sgd"))
+    with pytest.raises(InputError, match="for optimizer=sgd, not for optimizer=adamw"):
+        register(["+tuned=s/focal", f"runs_dir={tmp_path}", "optimizer=adamw"], None)
+
+
 @pytest.mark.parametrize(
     "more",
     [

@@ -95,11 +95,11 @@ def _compared(study: Path, settings: dict[str, str | None], margin: float | None
     from lossbench.comparison.drawing import cores
     from lossbench.comparison.posthoc import split_baseline, with_posthoc
     from lossbench.comparison.sealing import refuse_sealed
-    from lossbench.comparison.selection import planned_runs_of, selected_runs
+    from lossbench.comparison.selection import selected_folders, selected_runs
 
     records, selection = selected_runs(study)
     ended = {record.folder.name for record in records if record.status in ("done", "failed")}
-    pending = sum(name not in ended for name in planned_runs_of(study, selection.tuning))
+    pending = sum(name not in ended for name in selected_folders(study, selection.tuning))
     found = declared(records)
     by = str(settings["by"])
     own = found.metric or metrics.PRIMARY

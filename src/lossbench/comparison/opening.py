@@ -14,11 +14,10 @@ from typing import Any
 from lossbench.comparison import metrics
 from lossbench.comparison.command import declared
 from lossbench.comparison.notes import where_measured
+from lossbench.comparison.tuning import FILE
 from lossbench.errors import InputError
 from lossbench.records import Record
 from lossbench.records.sealing import Opening
-
-TUNING = Path("tuning") / "tuning.json"
 
 
 def opening_of(
@@ -53,7 +52,7 @@ def opening_of(
                 "unfinished": list(unfinished),
             },
             "validation": _validation(records, metric),
-            "tuned": _tuned(study / TUNING),
+            "tuned": _tuned(study / FILE),
             **made_with,
         },
     )

@@ -85,7 +85,7 @@ def selected_runs(study: Path) -> tuple[list[Record], Selection]:
     return kept, replace(selection, former=len(records) - len(kept))
 
 
-def planned_runs_of(study: Path, tuning: Tuning) -> list[str]:
+def selected_folders(study: Path, tuning: Tuning) -> list[str]:
     """The folders that sweeps of ``study`` planned, but for those of former choices."""
 
     def former(entry: Mapping[str, Any]) -> bool:

@@ -17,8 +17,9 @@ from typing import Any
 from lossbench.comparison import formats, metrics
 from lossbench.comparison.columns import Columns, append, plain
 from lossbench.comparison.posthoc import split_baseline
+from lossbench.records.study import TRIALS
 
-FILE = Path("tuning", "tuning.json")
+FILE = Path(TRIALS, "tuning.json")
 SCHEMA = 1
 TUNED = " (tuned)"
 """Behind the name of an arm with the parameters that tuning chose."""

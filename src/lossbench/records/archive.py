@@ -39,18 +39,17 @@ from lossbench.records.record import (
     Record,
     read_record,
 )
-from lossbench.records.study import PLAN, chosen_study, run_folders
+from lossbench.records.study import PLAN, TRIALS, chosen_study, run_folders
 from lossbench.settings import check_values
 
 SCHEMA = 1
 MANIFEST = "manifest.json"
-TUNING = "tuning"
 CHUNK = 1 << 20
 TEXT_LIMIT = 64 << 20  # bytes of a file that is read whole
 
 # Every name that an archive may hold; no other character, so no path leads out of the folder.
-STUDY_FILES = (PLAN, "unsealed.json", f"{TUNING}/{PLAN}", f"{TUNING}/tuning.json")
-LOGS = (f"{TUNING}/optuna.log",)
+STUDY_FILES = (PLAN, "unsealed.json", f"{TRIALS}/{PLAN}", f"{TRIALS}/tuning.json")
+LOGS = (f"{TRIALS}/optuna.log",)
 RUN_FILES = (RECORD, CONFIG, HISTORY, ARRAYS, OUTPUTS, SAMPLE_HISTORY, SUSPICIOUS_LABELS)
 RUN = r"(?:tuning/)?[A-Za-z0-9_=+-][A-Za-z0-9_.=+-]{0,150}-[0-9a-f]{12}"
 EVENTS = r"tensorboard/events\.out\.tfevents\.[0-9]+\.lossbench\.[0-9]+(?:\.unsealed)?"
@@ -142,7 +141,7 @@ def ended_runs(study: Path) -> tuple[dict[Path, Record], dict[str, str]]:
     """The runs of ``study`` and of its tuning that can be exported, and why others cannot."""
     ended: dict[Path, Record] = {}
     left_out = {}
-    for folder in (*run_folders(study), *run_folders(study / TUNING)):
+    for folder in (*run_folders(study), *run_folders(study / TRIALS)):
         name = folder.relative_to(study).as_posix()
         try:
             record = read_record(folder)
@@ -164,7 +163,7 @@ def entries(study: Path, runs: dict[Path, Record]) -> Iterator[tuple[str, bytes 
     for name in (*STUDY_FILES, *LOGS):
         if (study / name).is_file():
             found[name] = study / name
-    for path in (study / TUNING / "tuned").glob("*.yaml"):
+    for path in (study / TRIALS / "tuned").glob("*.yaml"):
         found[path.relative_to(study).as_posix()] = path
     for folder in runs:
         place = folder.relative_to(study).as_posix()

@@ -34,7 +34,6 @@ from lossbench.records.archive import (
     SCHEMA,
     STUDY_FILES,
     TEXT_LIMIT,
-    TUNING,
     check_run,
     foreign_targets,
     read_yaml,
@@ -43,7 +42,7 @@ from lossbench.records.archive import (
 from lossbench.records.lock import LockedError, RunLock
 from lossbench.records.record import CONFIG, LOCK, RECORD, DamagedRecordError, Record, read_record
 from lossbench.records.sealing import read_openings
-from lossbench.records.study import planned_runs, run_folders
+from lossbench.records.study import TRIALS, planned_runs, run_folders
 from lossbench.settings import check_study
 
 EXPANSION = 100  # times the archive's own length; a study of texts alone is packed 10 times
@@ -277,7 +276,7 @@ def _array_bytes(stored: zipfile.ZipFile, info: zipfile.ZipInfo) -> int:
 def _check_study(folder: Path, study: str) -> Imported:
     """Check every record of an unpacked study against its config, and what plans it has."""
     runs = dict.fromkeys(run_folders(folder), study)
-    runs |= dict.fromkeys(run_folders(folder / TUNING), TUNING)
+    runs |= dict.fromkeys(run_folders(folder / TRIALS), TRIALS)
     strays = {path.parent for path in folder.rglob(CONFIG)} - set(runs)
     if strays or not runs:
         stray = min(strays, default=folder).relative_to(folder)
@@ -285,7 +284,7 @@ def _check_study(folder: Path, study: str) -> Imported:
     for name in STUDY_FILES:
         if (folder / name).exists():
             refuse_control_characters(_read_json(folder / name, name), name)
-    for place in (folder, folder / TUNING):
+    for place in (folder, folder / TRIALS):
         planned_runs(place)
     read_openings(folder)
     foreign: set[str] = set()

@@ -80,10 +80,10 @@ def _unseal(study: Path, allow: Sequence[str], *, partial: bool) -> int:
     if not sealed:
         print(f"{study.name}: no finished run is sealed; nothing to open")
         return 0
-    from lossbench.comparison.selection import planned_runs_of, selected_runs
+    from lossbench.comparison.selection import selected_folders, selected_runs
 
     selected, selection = selected_runs(study)
-    unfinished = unfinished_runs(planned_runs_of(study, selection.tuning), selected)
+    unfinished = unfinished_runs(selected_folders(study, selection.tuning), selected)
     if unfinished and not partial:
         plural, more = "s" * (len(unfinished) > 1), ", ..." * (len(unfinished) > 3)
         raise InputError(

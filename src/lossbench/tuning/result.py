@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lossbench.comparison.metrics import facts
+from lossbench.comparison.tuning import TUNED
 from lossbench.config import Config, Run
 from lossbench.errors import InputError
 from lossbench.records import files
@@ -65,7 +66,7 @@ def as_json(
                 "value": winner.value,
             },
             "default_arm": arm.label,
-            "tuned_arm": f"{arm.label} (tuned)" if tuned else arm.label,
+            "tuned_arm": f"{arm.label}{TUNED}" if tuned else arm.label,
         }
     written = datetime.now(UTC).isoformat(timespec="seconds")
     return {

@@ -14,6 +14,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
 from lossbench.comparison.metrics import facts
+from lossbench.comparison.tuning import TUNED
 from lossbench.config import Config, Run, resolve
 from lossbench.data.configured import prepared_data
 from lossbench.errors import InputError, unknown
@@ -114,7 +115,7 @@ class TuneSweeper(LossbenchSweeper):
                 final.append(arm.run({}, seed, arm.label))
                 winner = chosen[arm.name]
                 if winner is not None and winner.number > 0:
-                    final.append(arm.run(winner.parameters, seed, f"{arm.label} (tuned)"))
+                    final.append(arm.run(winner.parameters, seed, f"{arm.label}{TUNED}"))
         for line in overview(final, check_data(final), (), ""):
             say(line)
         self.train(final)

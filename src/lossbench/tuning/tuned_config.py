@@ -83,8 +83,8 @@ def register(arguments: list[str], own: Path | None) -> None:
     if name not in kept | shipped:
         raise unknown("tuned config", name, kept | shipped)
     content = load(shipped.get(name) or kept[name])
-    for entry in content["defaults"][:-1]:
-        ((group, own),) = entry.items()
+    chosen = [entry for entry in content["defaults"] if entry != "_self_"]
+    for group, own in (choice for entry in chosen for choice in entry.items()):
         key = group.removeprefix("override /")
         if given.get(key, own) != own and key in ("loss", "optimizer"):
             raise InputError(
